@@ -1,0 +1,267 @@
+"""Learning what and where to transfer: one iteration of the scheme as a pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from l2t_jax._typing import Array, Float, PyTree
+from l2t_jax.base import Batch, Inner, Method, TaskLoss, accuracy, check_batch, cross_entropy
+from l2t_jax.matching import Pair, channel_errors, init_projections, matching_loss
+from l2t_jax.meta_networks import (
+    MetaNetwork,
+    MetaParams,
+    affine_pairs,
+    error_weights,
+    pool,
+    softmax_channels,
+)
+from l2t_jax.networks import Network, Variables, output_shapes
+from l2t_jax.unroll import Loss, MetaGradient, apply_gradient, mixed_meta_gradient
+
+
+class State(NamedTuple):
+    """What one iteration hands to the next.
+
+    Attributes:
+      inner: the target's parameters and, as ``extra``, the projections.
+      model_state: the target's model state.
+      opt_state: the inner optimiser's state, for ``inner``.
+      meta_params: parameters of the two meta-networks.
+      meta_opt_state: the meta-optimiser's state, for ``meta_params``.
+    """
+
+    inner: Inner
+    model_state: PyTree
+    opt_state: PyTree
+    meta_params: MetaParams
+    meta_opt_state: PyTree
+
+
+class Info(NamedTuple):
+    """What one iteration saw; all are taken before this iteration's updates but `outer_loss`.
+
+    Attributes:
+      loss: the real step's loss, ``task_loss + β · matching_loss``.
+      task_loss: the task's loss on the batch.
+      matching_loss: the matching loss, before β.
+      outer_loss: the task's loss at the end of the virtual steps.
+      accuracy: share of the batch classified right, from 0 to 1.
+      pair_weights: mean λ of each pair over the batch, ``[pairs]``.
+      meta_gradient_norm: Euclidean norm of the meta-gradient.
+    """
+
+    loss: Float[Array, ""]
+    task_loss: Float[Array, ""]
+    matching_loss: Float[Array, ""]
+    outer_loss: Float[Array, ""]
+    accuracy: Float[Array, ""]
+    pair_weights: Float[Array, " pairs"]
+    meta_gradient_norm: Float[Array, ""]
+
+
+Scheme = Callable[[Loss, Loss, int], list[Loss]]
+
+
+def two_stage(matching: Loss, task: Loss, steps: int) -> list[Loss]:
+    """The paper's virtual steps: ``steps`` on the matching loss alone, then one on the task's.
+
+    The matching steps alone must then do the target good: the task's loss cannot repair a bad
+    match on the way.
+
+    Source: Jang et al. (2019), "Learning What and Where to Transfer", section 2.3, algorithm 1.
+    """
+    return [matching] * steps + [task]
+
+
+def bilevel(matching: Loss, task: Loss, steps: int) -> list[Loss]:
+    """The plain bilevel scheme the paper compares itself to: ``steps`` on the sum of both losses.
+
+    Source: Jang et al. (2019), "Learning What and Where to Transfer", section 2.3.
+    """
+
+    def total(inner: PyTree, weights: PyTree) -> Array:
+        return task(inner, weights) + matching(inner, weights)
+
+    return [total] * steps
+
+
+def l2t(
+    source: Network,
+    target: Network,
+    pairs: Sequence[Pair],
+    *,
+    optimizer: optax.GradientTransformation,
+    meta_optimizer: optax.GradientTransformation,
+    what: MetaNetwork | None = None,
+    where: MetaNetwork | None = None,
+    beta: float = 0.5,
+    unroll_steps: int = 2,
+    scheme: Scheme = two_stage,
+    task_loss: TaskLoss = cross_entropy,
+    meta_gradient: MetaGradient = mixed_meta_gradient,
+) -> Method:
+    """Learning what and where to transfer.
+
+    One `step` does, on one batch:
+
+    1. one real step of the inner parameters (target and projections) on
+       ``task_loss + β · matching_loss``;
+    2. from there virtual steps, by default `two_stage`: T on ``β · matching_loss``, one on
+       ``task_loss``;
+    3. the task's loss at their end is the outer loss; its gradient through all virtual steps,
+       optimiser included, moves the meta-parameters. It does not flow through the real step.
+
+    The virtual steps are thrown away: parameters, optimiser state and model state are those of
+    the real step. Nothing is compiled here; wrap `step` in `jax.jit`.
+
+    Args:
+      source: the frozen source network; it runs in evaluation mode, once a batch.
+      target: the target network.
+      pairs: pairs (source feature map, target feature map) that may be matched.
+      optimizer: inner optimiser, any optax transformation; SGD with momentum in the paper.
+      meta_optimizer: optimiser of the meta-parameters; Adam in the paper.
+      what: weighs channels; `softmax_channels()` if None.
+      where: weighs pairs; `affine_pairs()`, relu6 of an affine map, if None.
+      beta: factor β of the matching loss.
+      unroll_steps: T, the number of virtual steps before the last one on the task's loss. At 0
+        nothing virtual depends on the meta-parameters and they stay as they are: plain training
+        on the sum of both losses.
+      scheme: which losses the virtual steps take, `two_stage` or `bilevel`.
+      task_loss: ``(logits, labels) -> scalar``.
+      meta_gradient: how to differentiate through the virtual steps, see `l2t_jax.unroll`.
+
+    Returns:
+      A `Method`: ``init(key, source_variables, batch) -> State`` and
+      ``step(state, source_variables, batch, outer_batch=None) -> (State, Info)``. With an
+      ``outer_batch`` the outer loss is taken on it instead of on the batch.
+
+    Raises:
+      ValueError: a negative number of virtual steps (at once); pairs that do not fit the
+        networks, feature maps that are not ``[B, H, W, C]``, or batch sizes that differ (when
+        `init` or `step` is called or traced).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from l2t_jax.models import cifar_resnet
+      >>> source, target = cifar_resnet(14, classes=5), cifar_resnet(8, classes=3)
+      >>> method = l2t(source, target, [(1, 0), (5, 2)],
+      ...              optimizer=optax.sgd(0.1, momentum=0.9), meta_optimizer=optax.adam(1e-3))
+      >>> batch = Batch(jnp.ones((2, 8, 8, 3)), jnp.array([0, 2]))
+      >>> source_variables = source.init(jax.random.key(0), batch.images)
+      >>> state = method.init(jax.random.key(1), source_variables, batch)
+      >>> state, info = jax.jit(method.step)(state, source_variables, batch)
+      >>> info.pair_weights.shape
+      (2,)
+
+    Source: Jang et al. (2019), "Learning What and Where to Transfer", algorithm 1.
+    """
+    pairs = tuple((int(m), int(n)) for m, n in pairs)
+    if unroll_steps < 0:
+        raise ValueError(f"unroll_steps={unroll_steps} came; wanted 0 or more")
+    what = softmax_channels() if what is None else what
+    where = affine_pairs() if where is None else where
+
+    def init(key: Array, source_variables: Variables, batch: Batch) -> State:
+        check_batch(batch)
+        target_key, projection_key, what_key, where_key = jax.random.split(key, 4)
+        variables = target.init(target_key, batch.images)
+        source_features = output_shapes(source, source_variables, batch.images).features
+        target_features = output_shapes(target, variables, batch.images).features
+        projections = init_projections(projection_key, pairs, source_features, target_features)
+        pooled = jax.eval_shape(pool, source_features)
+        pooled = tuple(pooled[m] for m, _ in pairs)
+        meta_params = MetaParams(what.init(what_key, pooled), where.init(where_key, pooled))
+        inner = Inner(variables.params, projections)
+        return State(
+            inner,
+            variables.model_state,
+            optimizer.init(inner),
+            meta_params,
+            meta_optimizer.init(meta_params),
+        )
+
+    def step(
+        state: State,
+        source_variables: Variables,
+        batch: Batch,
+        outer_batch: Batch | None = None,
+    ) -> tuple[State, Info]:
+        outer_batch = batch if outer_batch is None else outer_batch
+        check_batch(batch)
+        check_batch(outer_batch)
+        # The source is frozen: whoever differentiates a step gets no gradient of its weights.
+        source_features = jax.lax.stop_gradient(
+            source.apply(source_variables, batch.images, train=False).features
+        )
+
+        def weigh(meta_params: MetaParams) -> tuple[tuple[Array, ...], Array]:
+            return error_weights(what, where, meta_params, source_features, pairs)
+
+        weights, transpose, pair_weights = jax.vjp(weigh, state.meta_params, has_aux=True)
+
+        def losses(inner: Inner, weights: PyTree, model_state: PyTree) -> tuple[Array, ...]:
+            """Task loss, matching loss before β, logits and new model state on the batch."""
+            outputs = target.apply(Variables(inner.params, model_state), batch.images, train=True)
+            errors = channel_errors(inner.extra, source_features, outputs.features, pairs)
+            return (
+                task_loss(outputs.logits, batch.labels),
+                matching_loss(errors, weights),
+                outputs.logits,
+                outputs.model_state,
+            )
+
+        def real_loss(inner: Inner) -> tuple[Array, tuple[Array, ...]]:
+            task, matching, logits, model_state = losses(inner, weights, state.model_state)
+            return task + beta * matching, (task, matching, logits, model_state)
+
+        (loss, (task, matching, logits, model_state)), gradient = jax.value_and_grad(
+            real_loss, has_aux=True
+        )(state.inner)
+        inner, opt_state = apply_gradient(optimizer, gradient, state.opt_state, state.inner)
+
+        # The virtual losses drop the model state they see: what the virtual steps do to it is
+        # thrown away with them.
+        def virtual_matching(inner: Inner, weights: PyTree) -> Array:
+            return beta * losses(inner, weights, model_state)[1]
+
+        def task_on(batch: Batch) -> Loss:
+            def virtual_task(inner: Inner, weights: PyTree) -> Array:
+                del weights
+                variables = Variables(inner.params, model_state)
+                return task_loss(
+                    target.apply(variables, batch.images, train=True).logits, batch.labels
+                )
+
+            return virtual_task
+
+        outer_loss, weights_bar = meta_gradient(
+            task_on(outer_batch),
+            scheme(virtual_matching, task_on(batch), unroll_steps),
+            optimizer,
+            inner,
+            opt_state,
+            weights,
+        )
+        (gradient,) = transpose(weights_bar)
+        if unroll_steps == 0:
+            meta_params, meta_opt_state = state.meta_params, state.meta_opt_state
+        else:
+            meta_params, meta_opt_state = apply_gradient(
+                meta_optimizer, gradient, state.meta_opt_state, state.meta_params
+            )
+        return State(inner, model_state, opt_state, meta_params, meta_opt_state), Info(
+            loss=loss,
+            task_loss=task,
+            matching_loss=matching,
+            outer_loss=outer_loss,
+            accuracy=accuracy(logits, batch.labels),
+            pair_weights=jnp.mean(pair_weights, axis=0),
+            meta_gradient_norm=optax.tree.norm(gradient),
+        )
+
+    return Method(init, step)

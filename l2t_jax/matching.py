@@ -1,0 +1,262 @@
+"""Feature matching: how far a target's feature maps are from a source's.
+
+In the shape descriptions `B` is the batch dimension, `H`, `W` and `C` belong to one feature map,
+and a *pair* ``(m, n)`` names the source's m-th and the target's n-th feature map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from l2t_jax._typing import Array, Float
+
+Pair = tuple[int, int]
+
+
+class Projection(NamedTuple):
+    """A 1x1 convolution with bias, from target channels to source channels.
+
+    Attributes:
+      kernel: ``[C_target, C_source]``.
+      bias: ``[C_source]``.
+    """
+
+    kernel: Float[Array, "target_channels source_channels"]
+    bias: Float[Array, " source_channels"]
+
+
+def all_pairs(sources: Iterable[int], targets: Iterable[int]) -> tuple[Pair, ...]:
+    """Every source layer with every target layer, source-major.
+
+    Example:
+      >>> all_pairs([4, 9], range(2))
+      ((4, 0), (4, 1), (9, 0), (9, 1))
+    """
+    targets = tuple(targets)
+    return tuple((m, n) for m in sources for n in targets)
+
+
+def check_pairs(
+    pairs: Sequence[Pair], source_features: Sequence[Array], target_features: Sequence[Array]
+) -> None:
+    """Raises a ValueError unless the pairs fit the two lists of feature maps.
+
+    Args:
+      pairs: the pairs to match; at least one, each within both lists.
+      source_features: arrays or shapes ``[B, H, W, C]``.
+      target_features: likewise, with the same ``B``.
+
+    Raises:
+      ValueError: zero pairs, a pair outside the lists, a feature map that is not of
+        rank 4, or batch sizes that differ.
+    """
+    if not pairs:
+        raise ValueError("no pairs of layers came; wanted at least one (source, target) pair")
+    for m, n in pairs:
+        if not (0 <= m < len(source_features) and 0 <= n < len(target_features)):
+            raise ValueError(
+                f"pair ({m}, {n}) is outside the feature lists; wanted a source layer from 0 to "
+                f"{len(source_features) - 1} and a target layer from 0 to "
+                f"{len(target_features) - 1}"
+            )
+        for side, features, layer in [("source", source_features, m), ("target", target_features, n)]:
+            if features[layer].ndim != 4:
+                raise ValueError(
+                    f"{side} feature map {layer} has shape {features[layer].shape}; "
+                    "wanted rank 4, [batch, height, width, channels]"
+                )
+        if source_features[m].shape[0] != target_features[n].shape[0]:
+            raise ValueError(
+                f"the feature maps of pair ({m}, {n}) have shapes {source_features[m].shape} and "
+                f"{target_features[n].shape}; wanted the same batch size"
+            )
+
+
+def resize(
+    features: Float[Array, "b h w c"], size: tuple[int, int]
+) -> Float[Array, "b new_h new_w c"]:
+    """Resizes feature maps: bilinear, half-pixel centres, no antialiasing even when shrinking.
+
+    Args:
+      features: ``[B, H, W, C]``.
+      size: the wanted height and width in positions.
+
+    Returns:
+      ``[B, height, width, C]``.
+
+    Example:
+      >>> resize(jnp.arange(4.0).reshape(1, 1, 4, 1), (1, 2)).ravel().tolist()
+      [0.5, 2.5]
+    """
+    batch, height, width, channels = features.shape
+    if (height, width) == tuple(size):
+        return features
+    return jax.image.resize(features, (batch, *size, channels), "bilinear", antialias=False)
+
+
+def init_projections(
+    key: Array,
+    pairs: Sequence[Pair],
+    source_features: Sequence[Array],
+    target_features: Sequence[Array],
+) -> tuple[Projection, ...]:
+    """One 1x1 projection a pair, uniform in ``±1/sqrt(C_target)`` (PyTorch's default).
+
+    Args:
+      key: a PRNG key.
+      pairs: the pairs to match.
+      source_features: arrays or shapes ``[B, H, W, C]``; only the channels are used.
+      target_features: likewise; the projections take its dtype.
+
+    Returns:
+      A tuple with one `Projection` a pair.
+
+    Raises:
+      ValueError: the pairs do not fit the feature lists (see `check_pairs`).
+    """
+    check_pairs(pairs, source_features, target_features)
+    projections = []
+    for pair_key, (m, n) in zip(jax.random.split(key, len(pairs)), pairs, strict=True):
+        kernel_key, bias_key = jax.random.split(pair_key)
+        inputs, outputs = target_features[n].shape[-1], source_features[m].shape[-1]
+        bound, dtype = inputs**-0.5, target_features[n].dtype
+        projections.append(
+            Projection(
+                jax.random.uniform(kernel_key, (inputs, outputs), dtype, -bound, bound),
+                jax.random.uniform(bias_key, (outputs,), dtype, -bound, bound),
+            )
+        )
+    return tuple(projections)
+
+
+def project(
+    projection: Projection, features: Float[Array, "b h w target_channels"]
+) -> Float[Array, "b h w source_channels"]:
+    """Maps target channels to source channels at every position: ``r(T) = T K + b``.
+
+    Args:
+      projection: kernel ``[C_target, C_source]`` and bias ``[C_source]``.
+      features: the target's feature map, ``[B, H, W, C_target]``.
+
+    Returns:
+      ``[B, H, W, C_source]``.
+    """
+    return features @ projection.kernel + projection.bias
+
+
+def channel_errors(
+    projections: Sequence[Projection],
+    source_features: Sequence[Array],
+    target_features: Sequence[Array],
+    pairs: Sequence[Pair],
+) -> tuple[Float[Array, "b c"], ...]:
+    """Squared matching error of every pair, per sample and source channel.
+
+    For pair ``(m, n)``: ``e[b, c] = mean over positions of (r(T^n(x_b)) - S^m(x_b))[., c]^2``,
+    with the source map resized to the target map's size.
+
+    Args:
+      projections: one a pair, as from `init_projections`.
+      source_features: the source's feature maps, each ``[B, H, W, C]``.
+      target_features: the target's, of any other sizes but the same ``B``.
+      pairs: the pairs to match.
+
+    Returns:
+      A tuple with one ``[B, C_source]`` array a pair.
+
+    Raises:
+      ValueError: the pairs do not fit the features (see `check_pairs`), or the number of
+        projections differs from that of the pairs.
+
+    Example:
+      >>> source, target = [jnp.ones((2, 4, 4, 3))], [jnp.zeros((2, 8, 8, 5))]
+      >>> projections = [Projection(jnp.ones((5, 3)), jnp.zeros(3))]
+      >>> [e.tolist() for e in channel_errors(projections, source, target, [(0, 0)])]
+      [[[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]]
+
+    Source: Jang et al. (2019), "Learning What and Where to Transfer", eq. 1.
+    """
+    check_pairs(pairs, source_features, target_features)
+    if len(projections) != len(pairs):
+        raise ValueError(f"{len(projections)} projections came; wanted {len(pairs)}, one a pair")
+    errors = []
+    for projection, (m, n) in zip(projections, pairs, strict=True):
+        projected = project(projection, target_features[n])
+        source = resize(source_features[m], projected.shape[1:3])
+        errors.append(jnp.mean(jnp.square(projected - source), axis=(1, 2)))
+    return tuple(errors)
+
+
+def combine_weights(
+    channel_weights: Sequence[Float[Array, "b c"]], pair_weights: Float[Array, "b pairs"]
+) -> tuple[Float[Array, "b c"], ...]:
+    """Weights of all errors: ``λ^{m,n}[b] · w^{m,n}[b, c]``.
+
+    Args:
+      channel_weights: "what", one ``[B, C]`` array a pair.
+      pair_weights: "where", ``[B, pairs]``.
+
+    Returns:
+      One ``[B, C]`` array a pair.
+    """
+    return tuple(
+        pair_weights[:, i, None] * weights for i, weights in enumerate(channel_weights)
+    )
+
+
+def pair_losses(
+    errors: Sequence[Float[Array, "b c"]], weights: Sequence[Float[Array, "b c"]]
+) -> Float[Array, " pairs"]:
+    """Each pair's share of the matching loss: ``mean over b of Σ_c weights · errors``.
+
+    Args:
+      errors: as from `channel_errors`, one ``[B, C]`` array a pair.
+      weights: as from `combine_weights`, of the same shapes.
+
+    Returns:
+      ``[pairs]``.
+
+    Raises:
+      ValueError: the two differ in number or shape.
+    """
+    if [e.shape for e in errors] != [w.shape for w in weights]:
+        raise ValueError(
+            f"errors of shapes {[e.shape for e in errors]} and weights of shapes "
+            f"{[w.shape for w in weights]} came; wanted the same"
+        )
+    return jnp.stack(
+        [jnp.mean(jnp.sum(w * e, axis=1)) for e, w in zip(errors, weights, strict=True)]
+    )
+
+
+def matching_loss(
+    errors: Sequence[Float[Array, "b c"]], weights: Sequence[Float[Array, "b c"]]
+) -> Float[Array, ""]:
+    """The matching loss, ``1/B Σ_b Σ_{(m,n)} λ^{m,n} Σ_c w^{m,n}_c e^{m,n}_c``.
+
+    It is linear in the weights, which the meta-gradient exploits: the cotangent of the weights
+    is the tangent of the errors.
+
+    Args:
+      errors: as from `channel_errors`, one ``[B, C]`` array a pair.
+      weights: as from `combine_weights`, of the same shapes.
+
+    Returns:
+      A scalar, before the factor β.
+
+    Raises:
+      ValueError: the two differ in number or shape.
+
+    Example:
+      >>> errors = (jnp.array([[1.0, 3.0]]),)
+      >>> weights = combine_weights((jnp.array([[0.25, 0.75]]),), jnp.array([[2.0]]))
+      >>> float(matching_loss(errors, weights))
+      5.0
+
+    Source: Jang et al. (2019), "Learning What and Where to Transfer", eq. 2-3.
+    """
+    return pair_losses(errors, weights).sum()

@@ -1,0 +1,206 @@
+"""The two meta-networks: "what" weighs channels, "where" weighs pairs of layers.
+
+Both are fed with the source's feature maps, averaged over positions, and decide per sample. In
+the shape descriptions `B` is the batch dimension, `C` a source layer's number of channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from l2t_jax._typing import Array, Float, PyTree
+from l2t_jax.matching import Pair, combine_weights
+
+
+class Affine(NamedTuple):
+    """An affine map ``x K + b``: kernel ``[inputs, outputs]``, bias ``[outputs]``."""
+
+    kernel: Float[Array, "inputs outputs"]
+    bias: Float[Array, " outputs"]
+
+
+class MetaNetwork(NamedTuple):
+    """A meta-network as a pair of pure functions over all pairs at once.
+
+    Attributes:
+      init: ``(key, pooled) -> params``, with pooled features (or their shapes) ``[B, C]``, one a
+        pair.
+      apply: ``(params, pooled) -> weights``. "What" gives a tuple with ``[B, C]`` for each pair,
+        "where" gives ``[B, pairs]``.
+    """
+
+    init: Callable[[Array, Sequence[Any]], PyTree]
+    apply: Callable[[PyTree, Sequence[Array]], Any]
+
+
+class MetaParams(NamedTuple):
+    """Parameters of both meta-networks.
+
+    Attributes:
+      what: params of the channel weights' network.
+      where: params of the pair weights' network.
+    """
+
+    what: PyTree
+    where: PyTree
+
+
+def pool(source_features: Sequence[Float[Array, "b _h _w _c"]]) -> tuple[Array, ...]:
+    """Means over positions, ``[B, H, W, C] -> [B, C]`` for each feature map."""
+    return tuple(jnp.mean(features, axis=(1, 2)) for features in source_features)
+
+
+def _no_params(key: Array, pooled: Sequence[Any]) -> PyTree:
+    del key, pooled
+    return ()
+
+
+def softmax_channels() -> MetaNetwork:
+    """"What" of the paper: ``w^{m,n} = softmax(GAP(S^m(x)) K + b)``, zero-initialised.
+
+    Zero parameters make the weights uniform at the start.
+
+    Returns:
+      A `MetaNetwork` whose weights are a tuple of ``[B, C]``, each row summing to one.
+
+    Example:
+      >>> what = softmax_channels()
+      >>> pooled = (jnp.ones((2, 4)),)
+      >>> what.apply(what.init(jax.random.key(0), pooled), pooled)[0][0].tolist()
+      [0.25, 0.25, 0.25, 0.25]
+
+    Source: Jang et al. (2019), "Learning What and Where to Transfer", section 2.1.
+    """
+
+    def init(key: Array, pooled: Sequence[Any]) -> tuple[Affine, ...]:
+        del key
+        widths = [(features.shape[-1], features.dtype) for features in pooled]
+        return tuple(Affine(jnp.zeros((c, c), dtype), jnp.zeros(c, dtype)) for c, dtype in widths)
+
+    def apply(params: tuple[Affine, ...], pooled: Sequence[Array]) -> tuple[Array, ...]:
+        return tuple(
+            jax.nn.softmax(features @ layer.kernel + layer.bias)
+            for layer, features in zip(params, pooled, strict=True)
+        )
+
+    return MetaNetwork(init, apply)
+
+
+def uniform_channels() -> MetaNetwork:
+    """"What" switched off: every channel of a layer counts ``1/C``; no parameters."""
+
+    def apply(params: PyTree, pooled: Sequence[Array]) -> tuple[Array, ...]:
+        del params
+        return tuple(jnp.full_like(features, 1 / features.shape[-1]) for features in pooled)
+
+    return MetaNetwork(_no_params, apply)
+
+
+def affine_pairs(
+    activation: Callable[[Array], Array] = jax.nn.relu6,
+    *,
+    bias_init: float | None = 1.0,
+    divide_by_channels: bool = False,
+) -> MetaNetwork:
+    """"Where" of the paper: ``λ^{m,n} = activation(v·GAP(S^m(x)) + c)``.
+
+    Args:
+      activation: maps the affine value to the pair weight; `jax.nn.relu6` in the paper's runs.
+      bias_init: where ``c`` starts; None draws it like ``v``, uniform in ``±1/sqrt(C)``.
+      divide_by_channels: whether the pooled features are divided by ``C`` first (the published
+        code's ``relu-avg``).
+
+    Returns:
+      A `MetaNetwork` whose weights have shape ``[B, pairs]``.
+
+    Example:
+      >>> where = affine_pairs()
+      >>> pooled = (jnp.zeros((2, 4)), jnp.zeros((2, 8)))
+      >>> where.apply(where.init(jax.random.key(0), pooled), pooled).tolist()
+      [[1.0, 1.0], [1.0, 1.0]]
+
+    Source: Jang et al. (2019), "Learning What and Where to Transfer", section 2.1.
+    """
+
+    def init(key: Array, pooled: Sequence[Any]) -> tuple[Affine, ...]:
+        layers = []
+        for pair_key, features in zip(jax.random.split(key, len(pooled)), pooled, strict=True):
+            kernel_key, bias_key = jax.random.split(pair_key)
+            channels, dtype = features.shape[-1], features.dtype
+            bound = channels**-0.5
+            kernel = jax.random.uniform(kernel_key, (channels, 1), dtype, -bound, bound)
+            if bias_init is None:
+                bias = jax.random.uniform(bias_key, (1,), dtype, -bound, bound)
+            else:
+                bias = jnp.full((1,), bias_init, dtype)
+            layers.append(Affine(kernel, bias))
+        return tuple(layers)
+
+    def apply(params: tuple[Affine, ...], pooled: Sequence[Array]) -> Array:
+        values = [
+            (features / features.shape[-1] if divide_by_channels else features) @ layer.kernel
+            + layer.bias
+            for layer, features in zip(params, pooled, strict=True)
+        ]
+        return activation(jnp.concatenate(values, axis=1))
+
+    return MetaNetwork(init, apply)
+
+
+def constant_pairs() -> MetaNetwork:
+    """"Where" without looking at the sample: ``λ^{m,n} = softplus(10 a^{m,n})``, ``a`` from 0.
+
+    The published code's ``const`` head; every λ starts at ``log 2``.
+
+    Returns:
+      A `MetaNetwork` whose weights have shape ``[B, pairs]``, all rows alike.
+    """
+
+    def init(key: Array, pooled: Sequence[Any]) -> Array:
+        del key
+        return jnp.zeros(len(pooled), pooled[0].dtype)
+
+    def apply(params: Array, pooled: Sequence[Array]) -> Array:
+        return jnp.broadcast_to(jax.nn.softplus(10 * params), (pooled[0].shape[0], len(pooled)))
+
+    return MetaNetwork(init, apply)
+
+
+def uniform_pairs() -> MetaNetwork:
+    """"Where" switched off: ``λ = 1`` for every pair; no parameters."""
+
+    def apply(params: PyTree, pooled: Sequence[Array]) -> Array:
+        del params
+        return jnp.ones((pooled[0].shape[0], len(pooled)), pooled[0].dtype)
+
+    return MetaNetwork(_no_params, apply)
+
+
+def error_weights(
+    what: MetaNetwork,
+    where: MetaNetwork,
+    meta_params: MetaParams,
+    source_features: Sequence[Array],
+    pairs: Sequence[Pair],
+) -> tuple[tuple[Array, ...], Float[Array, "b pairs"]]:
+    """Both meta-networks on one batch.
+
+    Args:
+      what: the channel weights' network.
+      where: the pair weights' network.
+      meta_params: parameters of both.
+      source_features: the source's feature maps, each ``[B, H, W, C]``.
+      pairs: the pairs to match.
+
+    Returns:
+      The weights of the errors ``λ·w`` (a tuple of ``[B, C]``, for
+      `l2t_jax.matching.matching_loss`), and ``λ`` alone, ``[B, pairs]``.
+    """
+    pooled = pool(source_features)
+    pooled = tuple(pooled[m] for m, _ in pairs)
+    pair_weights = where.apply(meta_params.where, pooled)
+    return combine_weights(what.apply(meta_params.what, pooled), pair_weights), pair_weights

@@ -1,0 +1,133 @@
+"""PyTorch's parameter names and layouts to and from a network's variables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from l2t_jax.networks import Variables
+
+_LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+_PARTS = ("params", "batch_stats")
+
+
+def torch_names(variables: Variables) -> dict[str, tuple[str, ...]]:
+    """PyTorch's name of every array of a network, and its path in the variables.
+
+    A Linen path joined by dots *is* PyTorch's name once the last part is renamed (kernel and
+    scale to weight, mean to running_mean, var to running_var), because the bundled modules are
+    named that way.
+
+    Args:
+      variables: the network's variables or their shapes.
+
+    Returns:
+      ``{torch name: (collection, module, …, leaf)}``.
+
+    Example:
+      >>> from l2t_jax.models import vgg
+      >>> network = vgg(9, classes=10)
+      >>> variables = jax.eval_shape(network.init, jax.random.key(0), jnp.ones((1, 32, 32, 3)))
+      >>> torch_names(variables)["features.1.running_var"]
+      ('batch_stats', 'features.1', 'var')
+    """
+    names = {}
+    for path in _flatten(variables):
+        *modules, leaf = path[1:]
+        names[".".join([*modules, _LEAVES.get(leaf, leaf)])] = path
+    return names
+
+
+def from_torch(
+    state_dict: Mapping[str, Any],
+    like: Variables,
+    *,
+    ignore: Sequence[str] = ("*num_batches_tracked",),
+) -> Variables:
+    """Variables with the values of a PyTorch state dict.
+
+    Convolution kernels go from (out, in, h, w) to (h, w, in, out), linear ones from (out, in) to
+    (in, out).
+
+    Args:
+      state_dict: names to arrays, in PyTorch's layout.
+      like: variables of the network or their shapes, which give structure and dtypes. Parts that
+        PyTorch has no name for, such as dropout keys, are kept.
+      ignore: patterns of names that may be there without being used.
+
+    Returns:
+      The variables.
+
+    Raises:
+      ValueError: entries are missing, unexpected or of another shape; all are listed.
+    """
+    flat = _flatten(like)
+    problems, new = [], {}
+    names = torch_names(like)
+    for name, path in names.items():
+        shape, dtype = _torch_shape(flat[path].shape), flat[path].dtype
+        if name not in state_dict:
+            problems.append(f"missing {name} {list(shape)}")
+        elif tuple(np.shape(state_dict[name])) != shape:
+            problems.append(
+                f"{name} has shape {list(np.shape(state_dict[name]))}, wanted {list(shape)}"
+            )
+        else:
+            new[path] = jnp.asarray(_from_torch_layout(np.asarray(state_dict[name])), dtype)
+    for name in state_dict:
+        if name not in names and not any(fnmatchcase(name, pattern) for pattern in ignore):
+            problems.append(f"unexpected {name} {list(np.shape(state_dict[name]))}")
+    if problems:
+        raise ValueError(f"the weights do not fit the network: {'; '.join(problems)}")
+
+    def rebuild(tree: Any, path: tuple[str, ...]) -> Any:
+        if isinstance(tree, Mapping):
+            return {key: rebuild(value, (*path, key)) for key, value in tree.items()}
+        return new[path]
+
+    state = {
+        key: rebuild(value, (key,)) if key in _PARTS else value
+        for key, value in like.model_state.items()
+    }
+    return Variables(rebuild(like.params, ("params",)), state)
+
+
+def to_torch(variables: Variables) -> dict[str, np.ndarray]:
+    """The inverse of `from_torch`: PyTorch names to arrays in PyTorch's layout.
+
+    Args:
+      variables: the variables of a bundled network.
+
+    Returns:
+      Names to NumPy arrays.
+    """
+    flat = _flatten(variables)
+    return {
+        name: _to_torch_layout(np.asarray(flat[path]))
+        for name, path in torch_names(variables).items()
+    }
+
+
+def _flatten(variables: Variables) -> dict[tuple[str, ...], Any]:
+    tree = {"params": variables.params}
+    tree |= {key: value for key, value in variables.model_state.items() if key in _PARTS}
+    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {tuple(key.key for key in path): leaf for path, leaf in paths}
+
+
+def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else shape[::-1]
+
+
+def _to_torch_layout(array: np.ndarray) -> np.ndarray:
+    axes = (3, 2, 0, 1) if array.ndim == 4 else None
+    return np.ascontiguousarray(array.transpose(axes))
+
+
+def _from_torch_layout(array: np.ndarray) -> np.ndarray:
+    return array.transpose((2, 3, 1, 0) if array.ndim == 4 else None)

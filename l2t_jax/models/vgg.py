@@ -1,0 +1,85 @@
+"""VGG networks of the CIFAR form, with PyTorch's parameter names (``features.i``, ``classifier``)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from l2t_jax._typing import Array
+from l2t_jax.models.layers import BatchNorm, conv, max_pool
+from l2t_jax.models.linen import from_linen
+from l2t_jax.models.resnet import check_classes
+from l2t_jax.networks import Network
+
+# Channels of the convolutions in each of the five stages; a max-pool closes each stage.
+STAGES = {
+    9: ((64,), (128,), (256, 256), (512, 512), (512, 512)),
+    11: ((64,), (128,), (256,) * 2, (512,) * 2, (512,) * 2),
+    13: ((64,) * 2, (128,) * 2, (256,) * 2, (512,) * 2, (512,) * 2),
+    16: ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3),
+    19: ((64,) * 2, (128,) * 2, (256,) * 4, (512,) * 4, (512,) * 4),
+}
+
+
+class VGG(nn.Module):
+    depth: int
+    classes: int
+    batch_norm: bool
+    dropout_rate: float
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> tuple[Array, tuple[Array, ...]]:
+        maps = []
+        index = 0
+        for stage in STAGES[self.depth]:
+            for features in stage:
+                x = conv(x, features, 3, use_bias=True, name=f"features.{index}")
+                if self.batch_norm:
+                    x = BatchNorm(name=f"features.{index + 1}")(x, train)
+                x = nn.relu(x)
+                index += 3 if self.batch_norm else 2
+            maps.append(x)
+            x = max_pool(x, 2, 2)
+            index += 1
+        x = jnp.mean(x, axis=(1, 2))
+        if self.depth == 9:
+            return self._dense(x, self.classes, "classifier"), tuple(maps)
+        for name in ("classifier.0", "classifier.3"):
+            x = nn.relu(self._dense(x, 512, name))
+            x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        return self._dense(x, self.classes, "classifier.6"), tuple(maps)
+
+    def _dense(self, x: Array, features: int, name: str) -> Array:
+        init = nn.initializers.normal(0.01)
+        return nn.Dense(features, kernel_init=init, param_dtype=x.dtype, name=name)(x)
+
+
+def vgg(
+    depth: int, classes: int, *, batch_norm: bool = True, dropout_rate: float = 0.5
+) -> Network:
+    """VGG of the CIFAR form; five feature maps, each taken before a max-pool.
+
+    VGG-9 ends in global average pooling and one linear layer; the deeper ones in three linear
+    layers of width 512 with dropout between them, whose key lives in the model state. 3x3
+    convolutions with bias start from the fan-out normal, linear kernels from N(0, 0.01²).
+
+    Args:
+      depth: 9, 11, 13, 16 or 19.
+      classes: number of logits.
+      batch_norm: whether batch norm follows each convolution.
+      dropout_rate: share of units dropped in the classifier in training; unused by VGG-9, which
+        has no dropout.
+
+    Returns:
+      The network, for images ``[B, H, W, channels]`` of at least 32x32.
+
+    Raises:
+      ValueError: an unknown depth, or no class.
+
+    Source: Simonyan & Zisserman (2015), as in the code published with Jang et al. (2019).
+    """
+    if depth not in STAGES:
+        raise ValueError(f"VGG of depth {depth} came; wanted one of {sorted(STAGES)}")
+    check_classes(classes)
+    module = VGG(depth, classes, batch_norm, dropout_rate)
+    return from_linen(module, rngs=("dropout",) if depth > 9 and dropout_rate > 0 else ())

@@ -1,0 +1,112 @@
+"""What a source or a target network has to provide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import jax
+
+from l2t_jax._typing import Array, PyTree
+
+
+class Variables(NamedTuple):
+    """Everything a network remembers.
+
+    Attributes:
+      params: pytree of trainable arrays.
+      model_state: pytree of what a forward pass moves without a gradient, such as running batch
+        statistics or a dropout key. An empty dict where there is nothing of the kind.
+    """
+
+    params: PyTree
+    model_state: PyTree
+
+
+class Outputs(NamedTuple):
+    """What a forward pass gives; `B` denotes the batch dimension.
+
+    Attributes:
+      logits: predictions, shape ``[B, ...]``; ``[B, classes]`` for a classifier.
+      features: feature maps from the input side to the output side, each ``[B, H, W, C]`` with
+        sizes of its own.
+      model_state: the model state after this pass; the one that came in where ``train`` is false.
+    """
+
+    logits: Array
+    features: tuple[Array, ...]
+    model_state: PyTree
+
+
+class Apply(Protocol):
+    def __call__(self, variables: Variables, images: Array, *, train: bool) -> Outputs:
+        """Runs the network.
+
+        Args:
+          variables: the network's parameters and model state.
+          images: inputs, shape ``[B, H, W, channels]``.
+          train: whether the pass is one of training (batch norm with the batch's own statistics,
+            dropout on) or of evaluation.
+        """
+
+
+class Network(NamedTuple):
+    """A network as a pair of pure functions.
+
+    Anything that can be written this way takes part in the transfer: bundled and foreign Linen
+    modules (`l2t_jax.models.from_linen`), hand-written functions, other libraries.
+
+    Attributes:
+      init: ``(key, images) -> Variables``.
+      apply: ``(variables, images, *, train) -> Outputs``; see `Apply`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> def init(key, images):
+      ...     width = images.shape[-1]
+      ...     return Variables({"w": jax.random.normal(key, (width, 3))}, {})
+      >>> def apply(variables, images, *, train):
+      ...     maps = jax.nn.relu(images @ variables.params["w"])
+      ...     return Outputs(maps.mean((1, 2)), (maps,), variables.model_state)
+      >>> network = Network(init, apply)
+      >>> variables = network.init(jax.random.key(0), jnp.ones((2, 8, 8, 1)))
+      >>> network.apply(variables, jnp.ones((2, 8, 8, 1)), train=False).logits.shape
+      (2, 3)
+    """
+
+    init: Callable[[Array, Array], Variables]
+    apply: Apply
+
+
+def output_shapes(network: Network, variables: Variables, images: Array) -> Outputs:
+    """Shapes and dtypes of a network's outputs, without computing them.
+
+    Args:
+      network: the network.
+      variables: its variables, arrays or `jax.ShapeDtypeStruct` leaves.
+      images: a batch (array or shape), ``[B, H, W, channels]``.
+
+    Returns:
+      `Outputs` whose leaves are `jax.ShapeDtypeStruct`.
+
+    Raises:
+      ValueError: a feature map is not of rank 4, or a batch size differs from that of the images.
+    """
+    outputs = jax.eval_shape(
+        lambda variables, images: network.apply(variables, images, train=False), variables, images
+    )
+    for index, feature in enumerate(outputs.features):
+        if feature.ndim != 4:
+            raise ValueError(
+                f"feature map {index} has shape {feature.shape} (rank {feature.ndim}); "
+                "wanted rank 4, [batch, height, width, channels]"
+            )
+    for what, array in [("logits", outputs.logits)] + [
+        (f"feature map {i}", f) for i, f in enumerate(outputs.features)
+    ]:
+        if array.shape[:1] != images.shape[:1]:
+            raise ValueError(
+                f"{what} of shape {array.shape} came from images of shape {images.shape}; "
+                "wanted the same batch size"
+            )
+    return outputs
