@@ -2,35 +2,64 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import tyro
 
+Options = TypeVar("Options")
 
-def run(main: Callable[..., int | None], *, prog: str, args: list[str] | None = None) -> int:
-    """Parses the command line for ``main`` and runs it.
+
+def run(
+    main: Callable[[Options], int],
+    options: type[Options],
+    *,
+    prog: str,
+    args: list[str] | None = None,
+) -> int:
+    """Parses the command line and runs a command.
 
     Args:
-      main: a function whose one argument, a dataclass, describes the options.
-      prog: the command's name, as ``python -m experiments.train``.
+      main: the command; takes the options and returns the exit code.
+      options: a dataclass that describes the options.
+      prog: the command's module, such as ``experiments.train``.
       args: the command line; that of the process if None.
 
     Returns:
-      The exit code: what ``main`` returns, 0 for None, or 2 after bad input, which is told in one
-      line on stderr.
+      The exit code: that of ``main``, or 2 after bad input, which is told in one line on stderr.
     """
     try:
-        return tyro.cli(main, prog=f"python -m {prog}", args=args) or 0
+        parsed = parse(options, prog, args)
+        return main(parsed)
     except (ValueError, OSError) as error:
         message = " ".join(str(error).split())
         print(f"{prog.rsplit('.', 1)[-1]}: error: {message}", file=sys.stderr)
         return 2
 
 
-def choose(name: str, choices: dict[str, Any], what: str) -> Any:
-    """``choices[name]``, or a ValueError that lists the names."""
-    if name not in choices:
-        raise ValueError(f"unknown {what} {name!r}; known are {', '.join(choices)}")
-    return choices[name]
+def parse(options: type[Options], prog: str, args: list[str] | None) -> Options:
+    """Parses the command line with tyro; what does not parse becomes a one-line ValueError."""
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            return tyro.cli(
+                options, prog=f"python -m {prog}", args=args, config=(tyro.conf.FlagConversionOff,)
+            )
+    except SystemExit as exit:
+        if not exit.code:
+            raise
+        raise ValueError(f"{first_message(errors.getvalue())} (--help lists all options)") from None
+
+
+def first_message(box: str) -> str:
+    """The text of tyro's error box up to its first ruler."""
+    lines = [line.strip("│ ").strip() for line in box.splitlines()[1:]]
+    text: list[str] = []
+    for line in lines:
+        if line.startswith(("─", "╰")) and text:
+            break
+        text.append(line)
+    return " ".join(" ".join(text).split())

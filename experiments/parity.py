@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
+from tyro.conf import arg
 
 from experiments import cli, records
 from experiments.zoo import network
@@ -48,10 +49,10 @@ Named = dict[str, np.ndarray]
 class Options:
     """Replay records of the published code in float64; exit 0 only if every figure agrees."""
 
-    records: tyro.conf.Positional[tuple[Path, ...]]
-    """Record files (.npz)."""
-    checkpoint: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """The source network's trained weights, for records that were made with them."""
+    #: Record files (.npz).
+    records: Annotated[tuple[Path, ...], tyro.conf.Positional, arg(metavar="RECORD.npz")]
+    #: The source network's trained weights, for records that were made with them.
+    checkpoint: Annotated[Path | None, arg(metavar="FILE")] = None
 
 
 class Replay(NamedTuple):
@@ -238,8 +239,13 @@ class Line(NamedTuple):
 
 
 def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Largest ``|ours - theirs| / |theirs|``, absolute where theirs is exactly zero."""
-    scale = np.where(theirs == 0, 1.0, np.abs(theirs))
+    """Largest ``|ours - theirs| / |theirs|``, absolute where theirs is exactly zero.
+
+    Figures below a millionth of their tensor's largest are measured against that millionth:
+    rounding in float64 is relative to the terms that were summed, not to what is left of them.
+    """
+    floor = 1e-6 * np.max(np.abs(theirs), initial=0.0)
+    scale = np.where(theirs == 0, 1.0, np.maximum(np.abs(theirs), floor))
     error = np.abs(ours - theirs) / scale
     return float(np.max(np.where(np.isfinite(error), error, np.inf), initial=0.0))
 
@@ -324,4 +330,4 @@ def main(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, prog="experiments.parity"))
+    sys.exit(cli.run(main, Options, prog="experiments.parity"))

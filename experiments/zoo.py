@@ -1,18 +1,26 @@
-"""Networks by name."""
+"""Networks by name, and their weights in files."""
 
 from __future__ import annotations
 
 import re
 from functools import partial
+from pathlib import Path
 
-from l2t_jax import Network
-from l2t_jax.models import cifar_resnet, imagenet_resnet, vgg
+import jax
+import jax.numpy as jnp
+import safetensors.numpy
+
+from l2t_jax import Network, Variables
+from l2t_jax.models import cifar_resnet, from_torch, imagenet_resnet, to_torch, torch_formats, vgg
 from l2t_jax.models.resnet import IMAGENET_STAGES
 
 NAMES = (
     "resnetN with N = 18, 34, 50, 101, 152 (ImageNet form) or another 6n+2 (CIFAR form), "
     "cifar-resnetN, vggN or vggN_bn with N = 9, 11, 13, 16, 19"
 )
+
+# Names of the bundled networks' last layers; the last one found is the classifier.
+HEADS = ("fc", "classifier", "classifier.6")
 
 
 def network(name: str, classes: int) -> Network:
@@ -37,3 +45,44 @@ def network(name: str, classes: int) -> Network:
         return vgg(depth, classes, batch_norm=match[3] is not None)
     imagenet = match[1] == "resnet" and depth in IMAGENET_STAGES
     return partial(imagenet_resnet if imagenet else cifar_resnet, depth)(classes)
+
+
+def load(name: str, path: Path, image_shape: tuple[int, ...]) -> tuple[Network, Variables]:
+    """A bundled network with trained weights.
+
+    Args:
+      name: as in `NAMES`.
+      path: a ``.pth``, ``.pth.tar`` or ``.safetensors`` file; gives the number of classes.
+      image_shape: height, width and channels of the images it will see.
+
+    Returns:
+      The network and its variables.
+
+    Raises:
+      ValueError: an unknown name, or a file that does not fit the network.
+      OSError: the file cannot be read.
+    """
+    network(name, 1)  # an unknown name is told before the file is read
+    try:
+        state_dict = torch_formats.find_state_dict(torch_formats.read(path.read_bytes()))
+        heads = [head for head in HEADS if f"{head}.weight" in state_dict]
+        if not heads:
+            raise ValueError(f"no classifier among the weights; wanted one of {', '.join(HEADS)}")
+        found = network(name, len(state_dict[f"{heads[-1]}.weight"]))
+        images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+        like = jax.eval_shape(found.init, jax.random.key(0), images)
+        variables = from_torch(state_dict, like)
+    except ValueError as error:
+        raise ValueError(f"{path} for {name}: {error}") from None
+    # The only thing PyTorch has no name for is a dropout key, which evaluation does not use.
+    return found, jax.tree.map(
+        lambda leaf: jax.random.key(0) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf,
+        variables,
+    )
+
+
+def save(path: Path, variables: Variables) -> None:
+    """Writes a network's weights as safetensors with PyTorch's names, whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.part")
+    safetensors.numpy.save_file(to_torch(variables), unfinished)
+    unfinished.replace(path)

@@ -1,0 +1,195 @@
+"""Image sets: reading them, checking them, and dividing them with a seed."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
+
+
+class Dataset(NamedTuple):
+    """Labelled images.
+
+    Attributes:
+      images: uint8 RGB, ``[N, H, W, 3]``.
+      labels: int32, ``[N]``, from 0 to the number of classes minus 1.
+      classes: the classes' names, in the labels' order.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+    def take(self, indices: np.ndarray) -> Dataset:
+        """The samples at these indices."""
+        return self._replace(images=self.images[indices], labels=self.labels[indices])
+
+
+class Splits(NamedTuple):
+    """The three parts of an experiment's data."""
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+
+
+def load(source: str, image_size: int) -> Dataset:
+    """Reads an image set.
+
+    Args:
+      source: ``digits`` (scikit-learn's 1797 handwritten digits), an ``.npz`` file with ``images``
+        and ``labels``, or a folder with one folder of images a class.
+      image_size: side in pixels that the digits and the images of a folder are brought to.
+
+    Returns:
+      The data.
+
+    Raises:
+      ValueError: the data are not of the described form.
+      OSError: they cannot be read.
+    """
+    if source == "digits":
+        return digits(image_size)
+    path = Path(source)
+    if not path.exists():
+        raise FileNotFoundError(f"no such data: {source}; wanted digits, an .npz file or a folder")
+    if path.is_dir():
+        return folder(path, image_size)
+    return npz(path)
+
+
+def digits(image_size: int) -> Dataset:
+    """Scikit-learn's digits, 8x8 greys, enlarged bilinearly."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    greys = np.round(data.images * (255 / 16)).astype(np.uint8)
+    images = [Image.fromarray(grey).resize((image_size,) * 2, Image.Resampling.BILINEAR) for grey in greys]
+    return Dataset(
+        np.repeat(np.stack([np.asarray(image) for image in images])[..., None], 3, axis=-1),
+        data.target.astype(np.int32),
+        tuple(str(name) for name in data.target_names),
+    )
+
+
+def npz(path: Path) -> Dataset:
+    """Reads ``images`` (uint8, ``[N, H, W]`` or ``[N, H, W, 1 or 3]``) and ``labels`` (``[N]``).
+
+    An optional ``classes`` names the classes; else they are numbered up to the largest label.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if missing := [key for key in ("images", "labels") if key not in file.files]:
+                raise ValueError(f"no {' and no '.join(missing)}, only {', '.join(file.files)}")
+            images, labels = file["images"], file["labels"]
+            names = [str(n) for n in file["classes"]] if "classes" in file.files else None
+    except (ValueError, TypeError, zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(f"{path} is no npz file with images and labels: {error}") from None
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise ValueError(
+            f"{path}: images of shape {images.shape} and type {images.dtype} came; wanted uint8, "
+            "[N, H, W, 3] or greys [N, H, W]"
+        )
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != len(images):
+        raise ValueError(
+            f"{path}: labels of shape {labels.shape} and type {labels.dtype} came; wanted "
+            f"{len(images)} integers, one an image"
+        )
+    if not len(images):
+        raise ValueError(f"{path} holds no image")
+    count = int(labels.max()) + 1 if names is None else len(names)
+    if labels.min() < 0 or labels.max() >= count:
+        raise ValueError(
+            f"{path}: labels from {labels.min()} to {labels.max()} came; wanted 0 to {count - 1}"
+        )
+    classes = tuple(names or (str(label) for label in range(count)))
+    if images.shape[-1] == 1:
+        images = np.repeat(images, 3, axis=-1)
+    return Dataset(images, labels.astype(np.int32), classes)
+
+
+def folder(path: Path, image_size: int) -> Dataset:
+    """Reads a folder of class folders; each image is scaled and centre-cropped to a square."""
+    names = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+    if not names:
+        raise ValueError(f"{path} holds no folder; wanted one a class")
+    images, labels, broken, empty = [], [], [], []
+    for label, name in enumerate(names):
+        files = sorted(f for f in (path / name).iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
+        if not files:
+            empty.append(name)
+        for file in files:
+            try:
+                with Image.open(file) as image:
+                    square = ImageOps.fit(image.convert("RGB"), (image_size, image_size))
+            except (OSError, ValueError, Image.DecompressionBombError) as error:
+                broken.append(f"{name}/{file.name} ({error})")
+                continue
+            images.append(np.asarray(square))
+            labels.append(label)
+    if empty:
+        raise ValueError(f"{path}: no images in the class folders {', '.join(empty)}")
+    if broken:
+        raise ValueError(f"{path}: unreadable images: {'; '.join(broken)}")
+    return Dataset(np.stack(images), np.array(labels, np.int32), tuple(names))
+
+
+def hold_out(data: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+    """Divides off a part of every class.
+
+    Args:
+      data: what to divide.
+      fraction: share of each class that is held out, at least one image of each that has two.
+      seed: of the choice.
+
+    Returns:
+      What remains, and what is held out.
+    """
+    generator = np.random.default_rng(seed)
+    held = np.zeros(len(data.labels), bool)
+    for label in np.unique(data.labels):
+        members = np.flatnonzero(data.labels == label)
+        count = max(round(fraction * len(members)), int(len(members) > 1 and fraction > 0))
+        held[generator.permutation(members)[:count]] = True
+    return data.take(np.flatnonzero(~held)), data.take(np.flatnonzero(held))
+
+
+def per_class(data: Dataset, count: int, seed: int) -> Dataset:
+    """Takes ``count`` images of each class.
+
+    Raises:
+      ValueError: a class has fewer.
+    """
+    sizes = np.bincount(data.labels, minlength=len(data.classes))
+    if count < 1 or count > sizes.min():
+        raise ValueError(
+            f"{count} images per class came; wanted 1 to {sizes.min()}, the size of the smallest "
+            f"class ({data.classes[int(sizes.argmin())]}) in the training part"
+        )
+    generator = np.random.default_rng(seed)
+    chosen = [
+        generator.permutation(np.flatnonzero(data.labels == label))[:count]
+        for label in range(len(data.classes))
+    ]
+    return data.take(np.sort(np.concatenate(chosen)))
+
+
+def check_test(train: Dataset, test: Dataset) -> None:
+    """Raises a ValueError unless test images and labels are of the training data's kind."""
+    if test.images.shape[1:] != train.images.shape[1:]:
+        raise ValueError(
+            f"test images of shape {test.images.shape[1:]} came; wanted "
+            f"{train.images.shape[1:]}, as in the training data"
+        )
+    if test.classes != train.classes:
+        raise ValueError(
+            f"test data of {len(test.classes)} classes ({', '.join(test.classes[:3])}, …) came; "
+            f"wanted the training data's {len(train.classes)} ({', '.join(train.classes[:3])}, …)"
+        )

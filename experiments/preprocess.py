@@ -1,0 +1,41 @@
+"""From uint8 images to a network's input, inside jit."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+# Mean and standard deviation of each RGB channel that the published networks were trained with.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+def normalise(images: Array) -> Array:
+    """``(x / 255 - mean) / std`` by channel: uint8 ``[B, H, W, 3]`` to float32."""
+    return (images.astype(jnp.float32) / 255 - jnp.array(MEAN)) / jnp.array(STD)
+
+
+def pad_crop_flip(key: Array, images: Array, padding: int = 4) -> Array:
+    """Pads with black, crops back at random, and mirrors every second image on average.
+
+    Args:
+      key: a PRNG key.
+      images: uint8, ``[B, H, W, 3]``.
+      padding: pixels on each side.
+
+    Returns:
+      Images of the same shape and type, each moved by its own draw.
+    """
+    batch, height, width, channels = images.shape
+    edge = (padding, padding)
+    padded = jnp.pad(images, ((0, 0), edge, edge, (0, 0)))
+    offset_key, flip_key = jax.random.split(key)
+    offsets = jax.random.randint(offset_key, (batch, 2), 0, 2 * padding + 1)
+
+    def crop(image: Array, offset: Array) -> Array:
+        return jax.lax.dynamic_slice(image, (*offset, 0), (height, width, channels))
+
+    cropped = jax.vmap(crop)(padded, offsets)
+    flips = jax.random.bernoulli(flip_key, 0.5, (batch, 1, 1, 1))
+    return jnp.where(flips, cropped[:, :, ::-1], cropped)
