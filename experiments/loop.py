@@ -24,14 +24,12 @@ class Schedule(NamedTuple):
       epochs: passes over the training data.
       batch_size: images a step.
       lr: learning rate of the first epoch; later ones follow a cosine.
-      augment: whether training images are cropped and mirrored at random.
       seed: of the order of the images and of the augmentation.
     """
 
     epochs: int
     batch_size: int
     lr: float
-    augment: bool
     seed: int
 
 
@@ -85,11 +83,31 @@ def with_learning_rate(state: Any, lr: float) -> Any:
     return state._replace(opt_state=state.opt_state._replace(hyperparams=new))
 
 
-def compile_step(method: Method, augment: bool) -> Callable[..., Any]:
-    """The jitted step over data that live on the device.
+class Compiled(NamedTuple):
+    """A method's jitted functions; one set serves any number of runs of the same shapes.
+
+    Attributes:
+      init: ``(key, source_variables, batch) -> state``.
+      step: ``(state, source_variables, data, indices, key) -> (state, info)``, over data that
+        live on the device.
+      evaluate: ``(variables, uint8 images) -> logits``, in evaluation mode.
+    """
+
+    init: Callable[..., Any]
+    step: Callable[..., Any]
+    evaluate: Callable[[Variables, Array], Array]
+
+
+def compile_method(method: Method, target: Network, *, augment: bool) -> Compiled:
+    """Wraps a method and its target network for `train`; nothing is compiled before it is called.
+
+    Args:
+      method: the method, over an optimiser made with `optax.inject_hyperparams`.
+      target: the network that the method trains.
+      augment: whether training images are cropped and mirrored at random.
 
     Returns:
-      ``(state, source_variables, data, indices, key) -> (state, info)``.
+      The jitted functions.
     """
 
     def step(
@@ -101,7 +119,7 @@ def compile_step(method: Method, augment: bool) -> Callable[..., Any]:
         batch = Batch(normalise(images), data.labels[indices])
         return method.step(state, source_variables, batch)
 
-    return jax.jit(step)
+    return Compiled(jax.jit(method.init), jax.jit(step), compile_evaluation(target))
 
 
 def on_device(data: Dataset) -> Batch:
@@ -118,8 +136,7 @@ def check_batch_size(batch_size: int, train: Dataset) -> None:
 
 
 def train(
-    method: Method,
-    target: Network,
+    compiled: Compiled,
     source_variables: Variables | None,
     splits: Splits,
     schedule: Schedule,
@@ -130,8 +147,7 @@ def train(
     """Trains a target network and tests it at its best validation epoch.
 
     Args:
-      method: the method, over an optimiser made with `optax.inject_hyperparams`.
-      target: the network that the method trains.
+      compiled: the method, from `compile_method`.
       source_variables: the frozen source's variables; None where the method has no source.
       splits: the data.
       schedule: how long and how fast.
@@ -151,9 +167,7 @@ def train(
     order = np.random.default_rng(schedule.seed)
     data = on_device(splits.train)
     example = Batch(normalise(data.images[: schedule.batch_size]), data.labels[: schedule.batch_size])
-    state = jax.jit(method.init)(init_key, source_variables, example)
-    step = compile_step(method, schedule.augment)
-    evaluate = compile_evaluation(target)
+    state = compiled.init(init_key, source_variables, example)
     done: list[Epoch] = []
     best: tuple[Epoch, Variables] | None = None
     for number in range(schedule.epochs):
@@ -163,7 +177,7 @@ def train(
         infos: list[Any] = []
         key = jax.random.fold_in(epoch_key, number)
         for i, indices in enumerate(batches(order, len(splits.train.labels), schedule.batch_size)):
-            state, info = step(
+            state, info = compiled.step(
                 state, source_variables, data, indices, jax.random.fold_in(key, i)
             )
             if infos:
@@ -173,14 +187,14 @@ def train(
         means = mean_info(infos)
         if not np.isfinite(means["loss"]):
             raise NonFinite(f"the loss became {means['loss']} in epoch {number + 1}")
-        val_accuracy = accuracy(evaluate, target_variables(state), splits.validation)
+        val_accuracy = accuracy(compiled.evaluate, target_variables(state), splits.validation)
         epoch = Epoch(number + 1, lr, time.perf_counter() - begin, means, val_accuracy)
         done.append(epoch)
         if best is None or val_accuracy > best[0].val_accuracy:
             best = epoch, target_variables(state)
         on_epoch(epoch)
     assert best is not None
-    return Result(done, best[0], accuracy(evaluate, best[1], splits.test), best[1])
+    return Result(done, best[0], accuracy(compiled.evaluate, best[1], splits.test), best[1])
 
 
 def batches(order: np.random.Generator, size: int, batch_size: int) -> Iterator[np.ndarray]:
@@ -210,6 +224,7 @@ def predict(
     variables: Variables,
     images: np.ndarray,
     batch_size: int = 500,
+    on_batch: Callable[[int], object] = lambda images: None,
 ) -> np.ndarray:
     """The predicted class of every image; the last batch is padded, so one shape is compiled."""
     batch_size = min(batch_size, len(images))
@@ -219,6 +234,7 @@ def predict(
         padding = np.zeros((batch_size - len(batch), *batch.shape[1:]), batch.dtype)
         logits = evaluate(variables, np.concatenate([batch, padding]))
         predictions.append(np.asarray(jnp.argmax(logits, axis=-1))[: len(batch)])
+        on_batch(len(batch))
     return np.concatenate(predictions)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from l2t_jax.matching import Pair
 
@@ -57,17 +58,18 @@ def lambda_matrices(
     lines = lower.subplots()
     _, sources, targets = pair_matrix(pairs, history[0])
     colours = matplotlib.colormaps["tab10"]
-    styles = ["-", "--", ":", "-."]
+    styles = ["-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2))]
     for i, (m, n) in enumerate(pairs):
         lines.plot(
             epochs,
             history[:, i],
             color=colours(sources.index(m) % 10),
-            linestyle=styles[targets.index(n) % 4],
+            linestyle=styles[targets.index(n) % 5],
             marker="." if len(epochs) == 1 else None,
             label=f"{m}→{n}",
         )
     lines.set(xlabel="epoch", ylabel="mean λ", ylim=(0, None))
+    lines.xaxis.set_major_locator(MaxNLocator(integer=True))
     lines.legend(
         title="source→target", fontsize=7, title_fontsize=7, ncols=2 + len(pairs) // 16,
         loc="center left", bbox_to_anchor=(1.0, 0.5),

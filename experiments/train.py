@@ -37,9 +37,8 @@ def main(config: Config) -> int:
             output_shapes(target, variables, images),
         )
     method = methods.make(config, source, target, pairs)
-    schedule = loop.Schedule(
-        config.epochs, config.batch_size, config.lr, augments(config), config.seed
-    )
+    compiled = loop.compile_method(method, target, augment=augments(config))
+    schedule = loop.Schedule(config.epochs, config.batch_size, config.lr, config.seed)
     folder = new_folder(config.folder())
     write_json(folder / "config.json", dataclasses.asdict(config) | {"pairs": pairs})
     steps = len(splits.train.labels) // config.batch_size
@@ -68,7 +67,7 @@ def main(config: Config) -> int:
             metrics.flush()
 
         result = loop.train(
-            method, target, source_variables, splits, schedule, on_step=on_step, on_epoch=on_epoch
+            compiled, source_variables, splits, schedule, on_step=on_step, on_epoch=on_epoch
         )
     zoo.save(folder / "target.safetensors", result.variables)
     if "pair_weights" in result.epochs[0].train:

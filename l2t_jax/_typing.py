@@ -7,6 +7,7 @@ before this package, as the tests do; a user's program neither needs jaxtyping n
 import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import jax
 from jax import Array
 
 if TYPE_CHECKING or "jaxtyping" in sys.modules:
@@ -20,5 +21,6 @@ else:
     Float = Int = Num = _Unchecked
 
 PyTree: TypeAlias = Any
+ArrayOrShape: TypeAlias = Array | jax.ShapeDtypeStruct
 
-__all__ = ["Array", "Float", "Int", "Num", "PyTree"]
+__all__ = ["Array", "ArrayOrShape", "Float", "Int", "Num", "PyTree"]

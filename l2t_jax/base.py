@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import optax
@@ -38,6 +38,7 @@ class Inner(NamedTuple):
     extra: PyTree
 
 
+@runtime_checkable
 class InnerState(Protocol):
     """What every method's state has at least."""
 

@@ -204,7 +204,9 @@ def l2t(
 
         weights, transpose, pair_weights = jax.vjp(weigh, state.meta_params, has_aux=True)
 
-        def losses(inner: Inner, weights: PyTree, model_state: PyTree) -> tuple[Array, ...]:
+        def losses(
+            inner: Inner, weights: PyTree, model_state: PyTree
+        ) -> tuple[Array, Array, Array, PyTree]:
             """Task loss, matching loss before β, logits and new model state on the batch."""
             outputs = target.apply(Variables(inner.params, model_state), batch.images, train=True)
             errors = channel_errors(inner.extra, source_features, outputs.features, pairs)
@@ -215,7 +217,7 @@ def l2t(
                 outputs.model_state,
             )
 
-        def real_loss(inner: Inner) -> tuple[Array, tuple[Array, ...]]:
+        def real_loss(inner: Inner) -> tuple[Array, tuple[Array, Array, Array, PyTree]]:
             task, matching, logits, model_state = losses(inner, weights, state.model_state)
             return task + beta * matching, (task, matching, logits, model_state)
 

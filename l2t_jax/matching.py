@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from l2t_jax._typing import Array, Float
+from l2t_jax._typing import Array, ArrayOrShape, Float
 
 Pair = tuple[int, int]
 
@@ -41,7 +41,7 @@ def all_pairs(sources: Iterable[int], targets: Iterable[int]) -> tuple[Pair, ...
 
 
 def check_pairs(
-    pairs: Sequence[Pair], source_features: Sequence[Array], target_features: Sequence[Array]
+    pairs: Sequence[Pair], source_features: Sequence[ArrayOrShape], target_features: Sequence[ArrayOrShape]
 ) -> None:
     """Raises a ValueError unless the pairs fit the two lists of feature maps.
 
@@ -101,8 +101,8 @@ def resize(
 def init_projections(
     key: Array,
     pairs: Sequence[Pair],
-    source_features: Sequence[Array],
-    target_features: Sequence[Array],
+    source_features: Sequence[ArrayOrShape],
+    target_features: Sequence[ArrayOrShape],
 ) -> tuple[Projection, ...]:
     """One 1x1 projection a pair, uniform in ``±1/sqrt(C_target)`` (PyTorch's default).
 
@@ -153,7 +153,7 @@ def channel_errors(
     source_features: Sequence[Array],
     target_features: Sequence[Array],
     pairs: Sequence[Pair],
-) -> tuple[Float[Array, "b c"], ...]:
+) -> tuple[Float[Array, "b _c"], ...]:
     """Squared matching error of every pair, per sample and source channel.
 
     For pair ``(m, n)``: ``e[b, c] = mean over positions of (r(T^n(x_b)) - S^m(x_b))[., c]^2``,
@@ -192,8 +192,8 @@ def channel_errors(
 
 
 def combine_weights(
-    channel_weights: Sequence[Float[Array, "b c"]], pair_weights: Float[Array, "b pairs"]
-) -> tuple[Float[Array, "b c"], ...]:
+    channel_weights: Sequence[Float[Array, "b _c"]], pair_weights: Float[Array, "b pairs"]
+) -> tuple[Float[Array, "b _c"], ...]:
     """Weights of all errors: ``λ^{m,n}[b] · w^{m,n}[b, c]``.
 
     Args:
@@ -209,7 +209,7 @@ def combine_weights(
 
 
 def pair_losses(
-    errors: Sequence[Float[Array, "b c"]], weights: Sequence[Float[Array, "b c"]]
+    errors: Sequence[Float[Array, "b _c"]], weights: Sequence[Float[Array, "b _c"]]
 ) -> Float[Array, " pairs"]:
     """Each pair's share of the matching loss: ``mean over b of Σ_c weights · errors``.
 
@@ -234,7 +234,7 @@ def pair_losses(
 
 
 def matching_loss(
-    errors: Sequence[Float[Array, "b c"]], weights: Sequence[Float[Array, "b c"]]
+    errors: Sequence[Float[Array, "b _c"]], weights: Sequence[Float[Array, "b _c"]]
 ) -> Float[Array, ""]:
     """The matching loss, ``1/B Σ_b Σ_{(m,n)} λ^{m,n} Σ_c w^{m,n}_c e^{m,n}_c``.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 
@@ -38,6 +38,7 @@ class Outputs(NamedTuple):
     model_state: PyTree
 
 
+@runtime_checkable
 class Apply(Protocol):
     def __call__(self, variables: Variables, images: Array, *, train: bool) -> Outputs:
         """Runs the network.

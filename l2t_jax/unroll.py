@@ -9,7 +9,7 @@ meta-parameters φ are to reduce an outer loss of the last ``θ``. The functions
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +63,7 @@ def unroll(
     return params, opt_state
 
 
+@runtime_checkable
 class MetaGradient(Protocol):
     def __call__(
         self,

@@ -1,0 +1,31 @@
+# Two commands do everything: `make demo` and `make test`. Both make the environment first.
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test lint env clean
+
+demo: env
+	$(RUN) -m experiments.demo
+
+test: lint
+	$(RUN) -m pytest -n auto
+
+lint: env
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+env: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+	  { echo "$(PYTHON) is $$($(PYTHON) --version); wanted Python 3.11 or later (make PYTHON=...)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --requirement requirements.txt
+	$(RUN) -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,73 @@
+"""Accuracy of a network with given weights on given data."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import numpy as np
+from tqdm import tqdm
+from tyro.conf import arg
+
+from experiments import cli, data, loop, zoo
+
+
+@dataclass(frozen=True)
+class Options:
+    """Print the accuracy of a trained network on labelled images.
+
+    Example: python -m experiments.evaluate --network resnet32
+    --weights tinyimagenet200_resnet32.pth.tar --data images.npz
+    """
+
+    #: The network: resnetN, cifar-resnetN, vggN or vggN_bn.
+    network: str
+    #: Its weights: .pth, .pth.tar or .safetensors, such as the target.safetensors of a run.
+    weights: Annotated[Path, arg(metavar="FILE")]
+    #: Images: scikit-learn's digits, an npz file with uint8 images [N,H,W,3] and labels [N],
+    #: or a folder with one folder of images a class.
+    data: Annotated[str, arg(metavar="digits|FILE.npz|FOLDER")]
+    #: Side in pixels that the digits and the images of a folder are brought to.
+    image_size: int = 32
+    #: Images a forward pass.
+    batch_size: int = 500
+    #: Where to write the predicted classes, as an npz file with the key predictions.
+    predictions: Annotated[Path | None, arg(metavar="FILE.npz")] = None
+
+
+def main(options: Options) -> int:
+    """Evaluates, and prints right, total and per cent."""
+    if options.batch_size < 1:
+        raise ValueError(f"--batch-size {options.batch_size} came; wanted 1 or more")
+    if options.predictions is not None and options.predictions.suffix != ".npz":
+        raise ValueError(f"--predictions {options.predictions} came; wanted a name ending in .npz")
+    dataset = data.load(options.data, options.image_size)
+    network, variables = zoo.load(options.network, options.weights, dataset.images.shape[1:])
+    images = jax.ShapeDtypeStruct((1, *dataset.images.shape[1:]), np.float32)
+    classes = jax.eval_shape(
+        lambda variables, images: network.apply(variables, images, train=False).logits,
+        variables,
+        images,
+    ).shape[-1]
+    if classes < len(dataset.classes):
+        raise ValueError(
+            f"data of {len(dataset.classes)} classes came for a network of {classes}; wanted at "
+            "most as many"
+        )
+    evaluate = loop.compile_evaluation(network)
+    with tqdm(total=len(dataset.labels), unit="image", dynamic_ncols=True) as bar:
+        predictions = loop.predict(
+            evaluate, variables, dataset.images, options.batch_size, on_batch=bar.update
+        )
+    right = int(np.sum(predictions == dataset.labels))
+    print(f"{right} of {len(predictions)} right: {100 * right / len(predictions):.2f} %")
+    if options.predictions is not None:
+        np.savez_compressed(options.predictions, predictions=predictions)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main, Options, prog="experiments.evaluate"))

@@ -1,0 +1,40 @@
+"""Strict settings for every test, and the paths of what is kept outside the repository."""
+
+import sys
+from pathlib import Path
+
+import jax
+import jaxtyping
+import pytest
+
+# Shape annotations of the library are checked in every call; this has to come before its import.
+CHECKED = ["base", "baselines", "l2t", "matching", "meta_networks", "networks", "unroll"]
+assert "l2t_jax" not in sys.modules
+HOOK = jaxtyping.install_import_hook(
+    [f"l2t_jax.{name}" for name in CHECKED], "beartype.beartype"
+)
+
+jax.config.update("jax_enable_x64", True)
+
+DATA = Path(__file__).parent / "data"
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture
+def data_folder() -> Path:
+    """Figures that the tests need."""
+    return DATA
+
+
+@pytest.fixture
+def checkpoint() -> Path:
+    """The authors' trained source network, or a skip that names it."""
+    return needed("reference/tinyimagenet200_resnet32.pth.tar")
+
+
+def needed(name: str) -> Path:
+    """A file outside the repository; skips the test by the file's name where it is absent."""
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"needs {name}, which is not in the repository")
+    return path

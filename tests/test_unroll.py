@@ -1,0 +1,111 @@
+"""Meta-gradients against a closed case, finite differences and each other."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from oracles import dot, finite_difference, random_like
+
+from l2t_jax import mixed_meta_gradient, reverse_meta_gradient, unroll
+
+MODES = [reverse_meta_gradient, mixed_meta_gradient]
+OPTIMIZERS = {
+    "sgd": optax.sgd(0.1),
+    "momentum and decay": optax.chain(optax.add_decayed_weights(0.01), optax.sgd(0.1, 0.9)),
+    "nesterov": optax.sgd(0.1, 0.9, nesterov=True),
+    "adam": optax.adam(0.05, eps_root=1e-8),
+    "adamw": optax.adamw(0.05, eps_root=1e-8, weight_decay=0.1),
+    "schedule": optax.sgd(optax.cosine_decay_schedule(0.2, 10), 0.5),
+    "injected": optax.inject_hyperparams(optax.sgd)(learning_rate=0.1, momentum=0.9),
+    "clipped": optax.chain(optax.clip_by_global_norm(0.3), optax.sgd(0.1, 0.9)),
+}
+
+
+def regression():
+    """A two-layer network fitted to weighted samples; the weights are the meta-parameters."""
+    rng = np.random.default_rng(0)
+    x, y = jnp.asarray(rng.standard_normal((6, 4))), jnp.asarray(rng.standard_normal((6, 2)))
+    params = {
+        "a": jnp.asarray(rng.standard_normal((4, 5))),
+        "b": jnp.asarray(rng.standard_normal((5, 2))),
+        "idle": jnp.asarray(rng.standard_normal(3)),
+    }
+    meta = {"samples": jnp.asarray(rng.uniform(0.5, 2, 6)), "decay": jnp.asarray(0.3)}
+
+    def errors(params):
+        return jnp.mean(jnp.square(jnp.tanh(x @ params["a"]) @ params["b"] - y), axis=1)
+
+    def weighted(params, meta):
+        penalty = jnp.square(meta["decay"]) * jnp.sum(jnp.square(params["b"]))
+        return jnp.sum(meta["samples"] * errors(params)) + penalty
+
+    def plain(params, meta):
+        del meta
+        return jnp.mean(errors(params))
+
+    def outer(params, meta):
+        return plain(params, meta) + 0.1 * jnp.sum(meta["samples"]) * jnp.sum(params["idle"])
+
+    return params, meta, [weighted, weighted, plain], outer
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_closed_case(mode):
+    """Figures of the published code's own check; ∂outer/∂λ with momentum and coupled decay."""
+    params = (jnp.array([1.0, 3.0]), jnp.array([[-1.0, -2.0], [1.0, 0.0]]))
+
+    def inner(params, weights):
+        return jnp.mean(jnp.square(params[0])) + jnp.sum(weights * jnp.square(params[1]))
+
+    def outer(params, weights):
+        del weights
+        return jnp.mean(params[0] * params[1])
+
+    optimizer = optax.chain(optax.add_decayed_weights(0.01), optax.sgd(0.1, 0.9))
+    state = optimizer.init(params)
+    _, gradient = mode(outer, [inner] * 10, optimizer, params, state, jnp.zeros((2, 2)))
+    np.testing.assert_allclose(gradient, [[-1.1952, -7.1712], [1.1952, 0.0]], atol=5e-5)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("jit", [False, True])
+def test_modes_agree_with_each_other_and_with_finite_differences(name, jit):
+    params, meta, losses, outer = regression()
+    optimizer = OPTIMIZERS[name]
+    # A state that has seen a step: a fresh momentum would hide errors.
+    params, state = unroll(losses[:1], optimizer, params, optimizer.init(params), meta)
+
+    def value(meta):
+        return outer(unroll(losses, optimizer, params, state, meta)[0], meta)
+
+    results = []
+    for mode in MODES:
+        call = lambda meta, mode=mode: mode(outer, losses, optimizer, params, state, meta)  # noqa: E731
+        results.append((jax.jit(call) if jit else call)(meta))
+    (value_a, reverse), (value_b, mixed) = results
+    np.testing.assert_allclose([value_a, value_b], float(value(meta)), rtol=1e-14)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), reverse, mixed)
+    direction = random_like(meta, 1)
+    numeric = finite_difference(value, meta, direction)
+    assert dot(mixed, direction) == pytest.approx(numeric, rel=1e-6)
+
+
+def test_parameters_without_a_gradient_still_decay_and_keep_their_momentum():
+    params, meta, losses, _ = regression()
+    optimizer = OPTIMIZERS["momentum and decay"]
+    end, _ = unroll(losses[:2], optimizer, params, optimizer.init(params), meta)
+    idle = np.asarray(params["idle"])
+    first = 0.01 * idle
+    second = 0.9 * first + 0.01 * (idle - 0.1 * first)
+    np.testing.assert_allclose(end["idle"], idle - 0.1 * (first + second), rtol=1e-14)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_steps_leave_the_outer_loss_as_it_is(mode):
+    params, meta, _, outer = regression()
+    optimizer = OPTIMIZERS["sgd"]
+    value, gradient = mode(outer, [], optimizer, params, optimizer.init(params), meta)
+    np.testing.assert_allclose(value, outer(params, meta))
+    np.testing.assert_allclose(gradient["samples"], 0.1 * np.sum(params["idle"]), rtol=1e-14)
+    np.testing.assert_allclose(gradient["decay"], 0.0)
