@@ -48,8 +48,8 @@ def parse(options: type[Options], prog: str, args: list[str] | None) -> Options:
             return tyro.cli(
                 options, prog=f"python -m {prog}", args=args, config=(tyro.conf.FlagConversionOff,)
             )
-    except SystemExit as exit:
-        if not exit.code:
+    except SystemExit as stop:
+        if not stop.code:
             raise
         raise ValueError(f"{first_message(errors.getvalue())} (--help lists all options)") from None
 

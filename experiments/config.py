@@ -9,9 +9,7 @@ from typing import Annotated, Literal
 from tyro.conf import arg
 
 MethodName = Literal["scratch", "fm", "l2t-w", "l2t-ww"]
-WhereName = Literal[
-    "relu6", "relu", "relu-avg", "softplus", "elu", "sigmoid", "tanh", "constant"
-]
+WhereName = Literal["relu6", "relu", "relu-avg", "softplus", "elu", "sigmoid", "tanh", "constant"]
 
 
 @dataclass(frozen=True)

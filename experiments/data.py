@@ -69,7 +69,9 @@ def digits(image_size: int) -> Dataset:
 
     data = load_digits()
     greys = np.round(data.images * (255 / 16)).astype(np.uint8)
-    images = [Image.fromarray(grey).resize((image_size,) * 2, Image.Resampling.BILINEAR) for grey in greys]
+    images = [
+        Image.fromarray(grey).resize((image_size,) * 2, Image.Resampling.BILINEAR) for grey in greys
+    ]
     return Dataset(
         np.repeat(np.stack([np.asarray(image) for image in images])[..., None], 3, axis=-1),
         data.target.astype(np.int32),

@@ -67,7 +67,7 @@ class Result(NamedTuple):
     variables: Variables
 
 
-class NonFinite(RuntimeError):
+class NonFiniteError(RuntimeError):
     """Training met a value that is not finite."""
 
 
@@ -95,7 +95,7 @@ class Compiled(NamedTuple):
 
     init: Callable[..., Any]
     step: Callable[..., Any]
-    evaluate: Callable[[Variables, Array], Array]
+    evaluate: Callable[[Variables, Any], Array]
 
 
 def compile_method(method: Method, target: Network, *, augment: bool) -> Compiled:
@@ -160,13 +160,15 @@ def train(
 
     Raises:
       ValueError: the batch is larger than the training data.
-      NonFinite: a loss became infinite or no number.
+      NonFiniteError: a loss became infinite or no number.
     """
     check_batch_size(schedule.batch_size, splits.train)
     init_key, epoch_key = jax.random.split(jax.random.key(schedule.seed))
     order = np.random.default_rng(schedule.seed)
     data = on_device(splits.train)
-    example = Batch(normalise(data.images[: schedule.batch_size]), data.labels[: schedule.batch_size])
+    example = Batch(
+        normalise(data.images[: schedule.batch_size]), data.labels[: schedule.batch_size]
+    )
     state = compiled.init(init_key, source_variables, example)
     done: list[Epoch] = []
     best: tuple[Epoch, Variables] | None = None
@@ -186,7 +188,7 @@ def train(
         on_step(len(infos) - 1, infos[-1])
         means = mean_info(infos)
         if not np.isfinite(means["loss"]):
-            raise NonFinite(f"the loss became {means['loss']} in epoch {number + 1}")
+            raise NonFiniteError(f"the loss became {means['loss']} in epoch {number + 1}")
         val_accuracy = accuracy(compiled.evaluate, target_variables(state), splits.validation)
         epoch = Epoch(number + 1, lr, time.perf_counter() - begin, means, val_accuracy)
         done.append(epoch)
@@ -212,7 +214,7 @@ def mean_info(infos: list[Any]) -> dict[str, Any]:
     }
 
 
-def compile_evaluation(network: Network) -> Callable[[Variables, Array], Array]:
+def compile_evaluation(network: Network) -> Callable[[Variables, Any], Array]:
     """The jitted forward pass in evaluation mode, ``(variables, uint8 images) -> logits``."""
     return jax.jit(
         lambda variables, images: network.apply(variables, normalise(images), train=False).logits
@@ -220,7 +222,7 @@ def compile_evaluation(network: Network) -> Callable[[Variables, Array], Array]:
 
 
 def predict(
-    evaluate: Callable[[Variables, Array], Array],
+    evaluate: Callable[[Variables, Any], Array],
     variables: Variables,
     images: np.ndarray,
     batch_size: int = 500,
@@ -239,7 +241,7 @@ def predict(
 
 
 def accuracy(
-    evaluate: Callable[[Variables, Array], Array], variables: Variables, data: Dataset
+    evaluate: Callable[[Variables, Any], Array], variables: Variables, data: Dataset
 ) -> float:
     """Share of the images classified right, from 0 to 1."""
     return float(np.mean(predict(evaluate, variables, data.images) == data.labels))

@@ -43,9 +43,9 @@ def lambda_matrices(
     moments = sorted({int(i) for i in np.linspace(0, len(epochs) - 1, min(5, len(epochs)))})
     figure = Figure(figsize=(2.3 * len(moments) + 1, 5.6), layout="constrained")
     figure.suptitle(title)
-    upper, lower = figure.subfigures(2, 1, height_ratios=[1, 1.1])
+    grid = figure.add_gridspec(2, len(moments), height_ratios=[1, 1.1])
     top = max(float(np.max(history)), 1e-6)
-    panels = np.atleast_1d(upper.subplots(1, len(moments), sharey=True))
+    panels = [figure.add_subplot(grid[0, i]) for i in range(len(moments))]
     for panel, moment in zip(panels, moments, strict=True):
         matrix, sources, targets = pair_matrix(pairs, history[moment])
         image = panel.imshow(matrix, vmin=0, vmax=top, cmap="viridis", aspect="auto")
@@ -54,8 +54,8 @@ def lambda_matrices(
         panel.set_yticks(range(len(sources)), sources)
         panel.set_xlabel("target layer")
     panels[0].set_ylabel("source layer")
-    upper.colorbar(image, ax=list(panels), label="mean λ")
-    lines = lower.subplots()
+    figure.colorbar(image, ax=panels, label="mean λ")
+    lines = figure.add_subplot(grid[1, :])
     _, sources, targets = pair_matrix(pairs, history[0])
     colours = matplotlib.colormaps["tab10"]
     styles = ["-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2))]
@@ -71,15 +71,17 @@ def lambda_matrices(
     lines.set(xlabel="epoch", ylabel="mean λ", ylim=(0, None))
     lines.xaxis.set_major_locator(MaxNLocator(integer=True))
     lines.legend(
-        title="source→target", fontsize=7, title_fontsize=7, ncols=2 + len(pairs) // 16,
-        loc="center left", bbox_to_anchor=(1.0, 0.5),
+        title="source→target",
+        fontsize=7,
+        title_fontsize=7,
+        ncols=2 + len(pairs) // 16,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
     )
     figure.savefig(path, dpi=120)
 
 
-def matching_diagram(
-    path: Path, pairs: Sequence[Pair], weights: np.ndarray, title: str
-) -> None:
+def matching_diagram(path: Path, pairs: Sequence[Pair], weights: np.ndarray, title: str) -> None:
     """Draws source layers on the left, target layers on the right, line width by λ.
 
     Args:
@@ -97,8 +99,8 @@ def matching_diagram(
     def height(index: int, count: int) -> float:
         return (index + 0.5) * rows / count
 
-    for i, m in enumerate(sources):
-        for j, n in enumerate(targets):
+    for i in range(len(sources)):
+        for j in range(len(targets)):
             if np.isfinite(matrix[i, j]) and matrix[i, j] > 0.005 * top:
                 share = matrix[i, j] / top
                 axes.plot(
@@ -114,7 +116,12 @@ def matching_diagram(
         for index, layer in enumerate(layers):
             y = height(index, len(layers))
             axes.text(
-                x, y, f"{name} {layer}", ha="center", va="center", zorder=2,
+                x,
+                y,
+                f"{name} {layer}",
+                ha="center",
+                va="center",
+                zorder=2,
                 bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": "0.4"},
             )
     axes.set(xlim=(-0.25, 1.25), ylim=(rows, 0))

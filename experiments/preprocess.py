@@ -13,7 +13,8 @@ STD = (0.229, 0.224, 0.225)
 
 def normalise(images: Array) -> Array:
     """``(x / 255 - mean) / std`` by channel: uint8 ``[B, H, W, 3]`` to float32."""
-    return (images.astype(jnp.float32) / 255 - jnp.array(MEAN)) / jnp.array(STD)
+    mean, std = (jnp.array(values, jnp.float32) for values in (MEAN, STD))
+    return (images.astype(jnp.float32) / 255 - mean) / std
 
 
 def pad_crop_flip(key: Array, images: Array, padding: int = 4) -> Array:

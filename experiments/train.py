@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ def main(config: Config) -> int:
     target = zoo.network(config.target, len(splits.train.classes))
     source, source_variables, pairs = None, None, []
     if config.method != "scratch":
+        assert config.source_weights is not None  # checked above
         source, source_variables = zoo.load(config.source, config.source_weights, size)
         images = jax.ShapeDtypeStruct((config.batch_size, *size), jnp.float32)
         variables = jax.eval_shape(target.init, jax.random.key(0), images)
@@ -104,9 +104,7 @@ def load_splits(config: Config) -> data.Splits:
 
 def augments(config: Config) -> bool:
     """Whether training images are cropped and mirrored: not digits, which mirroring changes."""
-    return config.augment == "crop-flip" or (
-        config.augment == "auto" and config.data != "digits"
-    )
+    return config.augment == "crop-flip" or (config.augment == "auto" and config.data != "digits")
 
 
 def draw(folder: Path, pairs: list, result: loop.Result, title: str) -> None:

@@ -1,4 +1,4 @@
-"""What all training methods share: batches, the inner parameters, the task's loss, the real step."""
+"""What all training methods share: batches, the inner parameters, the task's loss."""
 
 from __future__ import annotations
 
@@ -67,9 +67,7 @@ def target_variables(state: InnerState) -> Variables:
     return Variables(state.inner.params, state.model_state)
 
 
-def cross_entropy(
-    logits: Float[Array, "b classes"], labels: Int[Array, " b"]
-) -> Float[Array, ""]:
+def cross_entropy(logits: Float[Array, "b classes"], labels: Int[Array, " b"]) -> Float[Array, ""]:
     """Mean cross-entropy over the batch, ``-1/B Σ_b log softmax(logits_b)[label_b]``.
 
     Args:

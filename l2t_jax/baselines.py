@@ -103,9 +103,8 @@ def scratch(
       A `Method` with `State` and `Info` of this module; the penalty is zero.
     """
     nothing = Network(
-        lambda key, images: Variables((), ()), lambda variables, images, *, train: Outputs(
-            images, (), ()
-        )
+        lambda key, images: Variables((), ()),
+        lambda variables, images, *, train: Outputs(images, (), ()),
     )
     none = Penalty(
         lambda key, source, target: (),

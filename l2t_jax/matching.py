@@ -41,7 +41,9 @@ def all_pairs(sources: Iterable[int], targets: Iterable[int]) -> tuple[Pair, ...
 
 
 def check_pairs(
-    pairs: Sequence[Pair], source_features: Sequence[ArrayOrShape], target_features: Sequence[ArrayOrShape]
+    pairs: Sequence[Pair],
+    source_features: Sequence[ArrayOrShape],
+    target_features: Sequence[ArrayOrShape],
 ) -> None:
     """Raises a ValueError unless the pairs fit the two lists of feature maps.
 
@@ -63,7 +65,10 @@ def check_pairs(
                 f"{len(source_features) - 1} and a target layer from 0 to "
                 f"{len(target_features) - 1}"
             )
-        for side, features, layer in [("source", source_features, m), ("target", target_features, n)]:
+        for side, features, layer in [
+            ("source", source_features, m),
+            ("target", target_features, n),
+        ]:
             if features[layer].ndim != 4:
                 raise ValueError(
                     f"{side} feature map {layer} has shape {features[layer].shape}; "
@@ -186,7 +191,7 @@ def channel_errors(
     errors = []
     for projection, (m, n) in zip(projections, pairs, strict=True):
         projected = project(projection, target_features[n])
-        source = resize(source_features[m], projected.shape[1:3])
+        source = resize(source_features[m], (projected.shape[1], projected.shape[2]))
         errors.append(jnp.mean(jnp.square(projected - source), axis=(1, 2)))
     return tuple(errors)
 
@@ -203,9 +208,7 @@ def combine_weights(
     Returns:
       One ``[B, C]`` array a pair.
     """
-    return tuple(
-        pair_weights[:, i, None] * weights for i, weights in enumerate(channel_weights)
-    )
+    return tuple(pair_weights[:, i, None] * weights for i, weights in enumerate(channel_weights))
 
 
 def pair_losses(

@@ -60,7 +60,7 @@ def _no_params(key: Array, pooled: Sequence[Any]) -> PyTree:
 
 
 def softmax_channels() -> MetaNetwork:
-    """"What" of the paper: ``w^{m,n} = softmax(GAP(S^m(x)) K + b)``, zero-initialised.
+    """ "What" of the paper: ``w^{m,n} = softmax(GAP(S^m(x)) K + b)``, zero-initialised.
 
     Zero parameters make the weights uniform at the start.
 
@@ -91,7 +91,7 @@ def softmax_channels() -> MetaNetwork:
 
 
 def uniform_channels() -> MetaNetwork:
-    """"What" switched off: every channel of a layer counts ``1/C``; no parameters."""
+    """ "What" switched off: every channel of a layer counts ``1/C``; no parameters."""
 
     def apply(params: PyTree, pooled: Sequence[Array]) -> tuple[Array, ...]:
         del params
@@ -106,7 +106,7 @@ def affine_pairs(
     bias_init: float | None = 1.0,
     divide_by_channels: bool = False,
 ) -> MetaNetwork:
-    """"Where" of the paper: ``λ^{m,n} = activation(v·GAP(S^m(x)) + c)``.
+    """ "Where" of the paper: ``λ^{m,n} = activation(v·GAP(S^m(x)) + c)``.
 
     Args:
       activation: maps the affine value to the pair weight; `jax.nn.relu6` in the paper's runs.
@@ -152,7 +152,7 @@ def affine_pairs(
 
 
 def constant_pairs() -> MetaNetwork:
-    """"Where" without looking at the sample: ``λ^{m,n} = softplus(10 a^{m,n})``, ``a`` from 0.
+    """ "Where" without looking at the sample: ``λ^{m,n} = softplus(10 a^{m,n})``, ``a`` from 0.
 
     The published code's ``const`` head; every λ starts at ``log 2``.
 
@@ -171,7 +171,7 @@ def constant_pairs() -> MetaNetwork:
 
 
 def uniform_pairs() -> MetaNetwork:
-    """"Where" switched off: ``λ = 1`` for every pair; no parameters."""
+    """ "Where" switched off: ``λ = 1`` for every pair; no parameters."""
 
     def apply(params: PyTree, pooled: Sequence[Array]) -> Array:
         del params

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 
-from l2t_jax._typing import Array, PyTree
+from l2t_jax._typing import Array, ArrayOrShape, PyTree
 
 
 class Variables(NamedTuple):
@@ -79,7 +79,7 @@ class Network(NamedTuple):
     apply: Apply
 
 
-def output_shapes(network: Network, variables: Variables, images: Array) -> Outputs:
+def output_shapes(network: Network, variables: Variables, images: ArrayOrShape) -> Outputs:
     """Shapes and dtypes of a network's outputs, without computing them.
 
     Args:

@@ -10,9 +10,7 @@ import pytest
 # Shape annotations of the library are checked in every call; this has to come before its import.
 CHECKED = ["base", "baselines", "l2t", "matching", "meta_networks", "networks", "unroll"]
 assert "l2t_jax" not in sys.modules
-HOOK = jaxtyping.install_import_hook(
-    [f"l2t_jax.{name}" for name in CHECKED], "beartype.beartype"
-)
+HOOK = jaxtyping.install_import_hook([f"l2t_jax.{name}" for name in CHECKED], "beartype.beartype")
 
 jax.config.update("jax_enable_x64", True)
 

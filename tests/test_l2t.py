@@ -74,7 +74,9 @@ def virtual_loss(method_state, variables, meta_params, batch, outer_batch, steps
     return task(inner, outer_batch)
 
 
-@pytest.mark.parametrize("meta_gradient", [l2t_jax.mixed_meta_gradient, l2t_jax.reverse_meta_gradient])
+@pytest.mark.parametrize(
+    "meta_gradient", [l2t_jax.mixed_meta_gradient, l2t_jax.reverse_meta_gradient]
+)
 @pytest.mark.parametrize(
     ("steps", "scheme", "other_batch"),
     [(1, "two_stage", False), (2, "two_stage", True), (3, "bilevel", False)],
@@ -159,8 +161,11 @@ def test_the_source_runs_once_a_step_and_gets_no_gradient():
 
     _, variables, state = setting()
     method = l2t_jax.l2t(
-        Network(source.init, counted), small.network((6, 4)), PAIRS,
-        optimizer=SGD, meta_optimizer=last_gradient(),
+        Network(source.init, counted),
+        small.network((6, 4)),
+        PAIRS,
+        optimizer=SGD,
+        meta_optimizer=last_gradient(),
     )
 
     def loss(variables):

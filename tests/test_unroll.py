@@ -85,7 +85,9 @@ def test_modes_agree_with_each_other_and_with_finite_differences(name, jit):
         results.append((jax.jit(call) if jit else call)(meta))
     (value_a, reverse), (value_b, mixed) = results
     np.testing.assert_allclose([value_a, value_b], float(value(meta)), rtol=1e-14)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), reverse, mixed)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), reverse, mixed
+    )
     direction = random_like(meta, 1)
     numeric = finite_difference(value, meta, direction)
     assert dot(mixed, direction) == pytest.approx(numeric, rel=1e-6)

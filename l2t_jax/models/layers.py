@@ -133,7 +133,11 @@ def max_pool(x: Array, size: int, stride: int, padding: int = 0) -> Array:
     return reduce(
         jnp.maximum,
         (
-            x[:, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride]
+            x[
+                :,
+                i : i + (height - 1) * stride + 1 : stride,
+                j : j + (width - 1) * stride + 1 : stride,
+            ]
             for i in range(size)
             for j in range(size)
         ),

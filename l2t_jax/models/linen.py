@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -55,7 +56,7 @@ def from_linen(module: nn.Module, rngs: Sequence[str] = ()) -> Network:
         keys = state.pop(_KEYS, {})
         collections = {"params": variables.params, **state}
         if not train:
-            logits, features = module.apply(collections, images, train=False)
+            logits, features = cast(Any, module.apply(collections, images, train=False))
             return Outputs(logits, tuple(features), variables.model_state)
         now = {name: jax.random.split(key) for name, key in keys.items()}
         (logits, features), new_state = module.apply(

@@ -6,6 +6,8 @@ weights travel between the two without a table of names.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -62,7 +64,8 @@ def _classify(x: Array, classes: int) -> Array:
     )(jnp.mean(x, axis=(1, 2)))
 
 
-def _fc_bias(x: Array):  # PyTorch draws a linear layer's bias with the kernel's bound.
+def _fc_bias(x: Array) -> Callable[..., Array]:
+    # PyTorch draws a linear layer's bias with the kernel's bound.
     def init(key: Array, shape: tuple[int, ...], dtype: object) -> Array:
         return torch_uniform(key, (x.shape[-1], *shape), dtype)[0]
 
@@ -80,9 +83,9 @@ class CifarResNet(nn.Module):
         maps = []
         for stage, features in enumerate((16, 32, 64)):
             first = stage > 0
-            x = BasicBlock(
-                features, 1 + first, project=first, name=f"block{2 * stage + 1}"
-            )(x, train)
+            x = BasicBlock(features, 1 + first, project=first, name=f"block{2 * stage + 1}")(
+                x, train
+            )
             maps.append(x)
             for j in range((self.depth - 2) // 6 - 1):
                 x = BasicBlock(features, name=f"blocks{2 * stage + 2}.{j}")(x, train)

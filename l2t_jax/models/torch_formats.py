@@ -279,9 +279,8 @@ def find_state_dict(tree: Any) -> dict[str, np.ndarray]:
             break
     arrays = {str(key): value for key, value in tree.items() if isinstance(value, np.ndarray)}
     if not arrays:
-        raise ValueError(
-            f"no tensors at the top level nor under state_dict came, only {sorted(map(str, tree))[:8]}"
-        )
+        found = ", ".join(sorted(map(str, tree))[:8])
+        raise ValueError(f"no tensors at the top level nor under state_dict came, only {found}")
     if all(name.startswith("module.") for name in arrays):
         arrays = {name.removeprefix("module."): value for name, value in arrays.items()}
     return arrays

@@ -1,4 +1,4 @@
-"""VGG networks of the CIFAR form, with PyTorch's parameter names (``features.i``, ``classifier``)."""
+"""VGG networks of the CIFAR form, with PyTorch's parameter names (``features.i``)."""
 
 from __future__ import annotations
 
@@ -54,9 +54,7 @@ class VGG(nn.Module):
         return nn.Dense(features, kernel_init=init, param_dtype=x.dtype, name=name)(x)
 
 
-def vgg(
-    depth: int, classes: int, *, batch_norm: bool = True, dropout_rate: float = 0.5
-) -> Network:
+def vgg(depth: int, classes: int, *, batch_norm: bool = True, dropout_rate: float = 0.5) -> Network:
     """VGG of the CIFAR form; five feature maps, each taken before a max-pool.
 
     VGG-9 ends in global average pooling and one linear layer; the deeper ones in three linear

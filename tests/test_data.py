@@ -1,0 +1,138 @@
+"""Reading, checking and dividing image sets; preprocessing against NumPy."""
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import data
+from experiments.preprocess import normalise, pad_crop_flip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes of pictures in several formats and sizes."""
+    rng = np.random.default_rng(0)
+    for name, suffix, mode in (("cat", "png", "RGB"), ("dog", "jpg", "L"), ("dog", "gif", "P")):
+        (tmp_path / name).mkdir(exist_ok=True)
+        for i in range(2):
+            pixels = rng.integers(0, 256, (20 + i, 30, 3), dtype=np.uint8)
+            Image.fromarray(pixels).convert(mode).save(tmp_path / name / f"{i}.{suffix}")
+    return tmp_path
+
+
+def npz(path, **arrays):
+    np.savez(path, **arrays)
+    return str(path)
+
+
+IMAGES, LABELS = np.zeros((6, 8, 8, 3), np.uint8), np.array([0, 1, 2, 0, 1, 2])
+
+
+def test_digits():
+    digits = data.load("digits", 16)
+    assert digits.images.shape == (1797, 16, 16, 3)
+    assert digits.images.dtype == np.uint8
+    assert digits.images.max() == 255
+    assert digits.classes == tuple("0123456789")
+    assert np.bincount(digits.labels).min() > 170
+
+
+def test_folder_of_class_folders(folder):
+    dataset = data.load(str(folder), 16)
+    assert dataset.images.shape == (6, 16, 16, 3)
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.labels.tolist() == [0, 0, 1, 1, 1, 1]
+
+
+def test_npz(tmp_path):
+    dataset = data.load(npz(tmp_path / "a.npz", images=IMAGES, labels=LABELS), 32)
+    assert dataset.classes == ("0", "1", "2")
+    greys = data.load(npz(tmp_path / "b.npz", images=IMAGES[..., 0], labels=LABELS), 32)
+    assert greys.images.shape == IMAGES.shape
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": IMAGES}, "no labels, only images"),
+        ({"x": IMAGES}, "no images and no labels, only x"),
+        ({"images": IMAGES.astype(float), "labels": LABELS}, "type float64 came; wanted uint8"),
+        ({"images": IMAGES[..., :2], "labels": LABELS}, r"shape \(6, 8, 8, 2\)"),
+        ({"images": IMAGES, "labels": LABELS[:5]}, "wanted 6 integers"),
+        ({"images": IMAGES, "labels": LABELS - 1}, "labels from -1 to 1 came; wanted 0 to 1"),
+        (
+            {"images": IMAGES, "labels": LABELS, "classes": ["a", "b"]},
+            "labels from 0 to 2 came; wanted 0 to 1",
+        ),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "holds no image"),
+        ({"images": IMAGES, "labels": np.array([None] * 6)}, "is no npz file with images"),
+    ],
+)
+def test_npz_files_that_do_not_fit_are_told(tmp_path, arrays, message):
+    with pytest.raises(ValueError, match=message):
+        data.load(npz(tmp_path / "a.npz", **arrays), 32)
+
+
+def test_folders_that_do_not_fit_are_told(folder, tmp_path):
+    (folder / "empty").mkdir()
+    with pytest.raises(ValueError, match="no images in the class folders empty"):
+        data.load(str(folder), 16)
+    (folder / "empty").rmdir()
+    (folder / "cat" / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"unreadable images: cat/broken\.png"):
+        data.load(str(folder), 16)
+    with pytest.raises(ValueError, match="holds no folder; wanted one a class"):
+        data.load(str(folder / "dog"), 16)
+    with pytest.raises(FileNotFoundError, match="no such data"):
+        data.load(str(folder / "nowhere"), 16)
+    (folder / "text.npz").write_text("no archive")
+    with pytest.raises(ValueError, match="is no npz file"):
+        data.load(str(folder / "text.npz"), 16)
+
+
+def test_parts_are_disjoint_stratified_and_repeatable():
+    digits = data.load("digits", 8)
+    marked = digits._replace(images=np.arange(1797).astype(np.int64))  # each image its own number
+    rest, held = data.hold_out(marked, 0.2, seed=3)
+    assert set(rest.images) | set(held.images) == set(range(1797))
+    assert not set(rest.images) & set(held.images)
+    share = np.bincount(held.labels) / np.bincount(digits.labels)
+    np.testing.assert_allclose(share, 0.2, atol=0.005)
+    np.testing.assert_array_equal(data.hold_out(marked, 0.2, seed=3)[1].images, held.images)
+    assert set(data.hold_out(marked, 0.2, seed=4)[1].images) != set(held.images)
+    few = data.per_class(rest, 7, seed=0)
+    assert np.bincount(few.labels).tolist() == [7] * 10
+    with pytest.raises(ValueError, match=r"200 images per class came; wanted 1 to \d+"):
+        data.per_class(rest, 200, seed=0)
+
+
+def test_test_data_have_to_be_of_the_same_kind():
+    train = data.Dataset(IMAGES, LABELS, ("a", "b", "c"))
+    with pytest.raises(ValueError, match="test images of shape"):
+        data.check_test(train, train._replace(images=np.zeros((6, 9, 8, 3), np.uint8)))
+    with pytest.raises(ValueError, match="test data of 2 classes"):
+        data.check_test(train, train._replace(classes=("a", "b")))
+
+
+def test_normalisation_is_the_published_one():
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, 3, 3), dtype=np.uint8)
+    expected = (images / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    np.testing.assert_allclose(normalise(images), expected, rtol=1e-5, atol=1e-6)
+    assert normalise(images).dtype == np.float32
+
+
+def test_augmentation_crops_and_mirrors():
+    """Every result is one of the 162 crops of the padded image, and most kinds occur."""
+    images = np.random.default_rng(0).integers(1, 256, (300, 6, 5, 3), dtype=np.uint8)
+    images[:] = images[:1]
+    moved = np.asarray(jax.jit(pad_crop_flip)(jax.random.key(0), images))
+    padded = np.pad(images[0], ((4, 4), (4, 4), (0, 0)))
+    crops = {}
+    for i in range(9):
+        for j in range(9):
+            crop = padded[i : i + 6, j : j + 5]
+            crops[crop.tobytes()] = (i, j, False)
+            crops[crop[:, ::-1].tobytes()] = (i, j, True)
+    found = {crops[image.tobytes()] for image in moved}
+    assert len(found) > 100

@@ -1,0 +1,85 @@
+"""Parity with the published implementation's figures, through the command itself."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import needed
+
+from experiments import cli, parity, records, replay
+
+
+def run(*args: object) -> int:
+    return cli.run(
+        parity.main, parity.Options, prog="experiments.parity", args=[str(a) for a in args]
+    )
+
+
+@pytest.fixture(scope="module")
+def replayed(request):
+    record = records.load(request.path.parent / "data" / "tiny.npz")
+    return record, replay.replay(record.config, None)
+
+
+def test_every_figure_of_the_small_record_agrees(replayed):
+    record, ours = replayed
+    lines = parity.compare(record, ours)
+    assert sum(line.figures for line in lines) > 30_000
+    for line in lines:
+        assert line.error < 1e-9, line
+
+
+@pytest.mark.parametrize(
+    "key", ["source_logits", "channel_weights/2", "after_update", "meta_grad/wnet.3.weight",
+            "meta_grad/lwnet.0.bias", "outer_loss", "meta_param/wnet.1.bias", "target_after"]
+)  # fmt: skip
+def test_one_changed_figure_is_noticed(replayed, key):
+    record, ours = replayed
+    figure = record.figures[key].copy()
+    figure.flat[figure.size // 2] *= 1 + 1e-4
+    changed = record._replace(figures=record.figures | {key: figure})
+    worst = max(parity.compare(changed, ours), key=lambda line: line.error)
+    assert worst.error > 5e-5
+    assert worst.worst == key
+
+
+def test_missing_and_unknown_figures_are_told(replayed):
+    record, ours = replayed
+    less = {key: figure for key, figure in record.figures.items() if key != "pair_weights/3"}
+    with pytest.raises(ValueError, match="the record has no pair_weights/3"):
+        parity.compare(record._replace(figures=less), ours)
+    more = record.figures | {"temperature": np.zeros(())}
+    with pytest.raises(ValueError, match="unknown here: temperature"):
+        parity.compare(record._replace(figures=more), ours)
+    names = record.figures["target_names"].copy()
+    names[0] = "target.convolution.weight"
+    renamed = record.figures | {"target_names": names}
+    with pytest.raises(ValueError, match="parameters differ in"):
+        parity.compare(record._replace(figures=renamed), ours)
+
+
+def test_records_that_do_not_fit_are_told(data_folder, tmp_path, capsys):
+    with np.load(data_folder / "tiny.npz") as file:
+        figures = dict(file)
+    config = json.loads(str(figures["config"]))
+    cases = {
+        "unknown network 'resnet9000x'": config | {"source": "resnet9000x"},
+        "depth 12 came": config | {"target": "vgg12_bn"},
+        "missing": {key: value for key, value in config.items() if key != "wd"},
+        "pair (6, 0) is outside": config | {"pairs": [[6, 0]]},
+        "wanted --checkpoint": config | {"source_weights": "checkpoint"},
+    }
+    for message, changed in cases.items():
+        path = tmp_path / "record.npz"
+        np.savez(path, **figures | {"config": np.array(json.dumps(changed))})
+        assert run(path) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+    assert run(tmp_path / "nowhere.npz") == 2
+    assert run() == 2
+
+
+def test_the_record_with_the_trained_source(checkpoint, capsys):
+    assert run(needed("reference/cifar_ckpt.npz"), "--checkpoint", checkpoint) == 0
+    assert "all figures agree" in capsys.readouterr().out
