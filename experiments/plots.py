@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from experiments.data import Dataset
 from l2t_jax.matching import Pair
 
 matplotlib.use("Agg")
@@ -29,7 +30,12 @@ def pair_matrix(pairs: Sequence[Pair], values: np.ndarray) -> tuple[np.ndarray, 
 
 
 def lambda_matrices(
-    path: Path, pairs: Sequence[Pair], history: np.ndarray, epochs: Sequence[int], title: str
+    path: Path,
+    pairs: Sequence[Pair],
+    history: np.ndarray,
+    epochs: Sequence[int],
+    title: str,
+    source_names: Mapping[int, str] | None = None,
 ) -> None:
     """Draws the λ matrix at up to five moments of training, and every λ over the epochs.
 
@@ -39,24 +45,33 @@ def lambda_matrices(
       history: mean λ of each pair in each epoch, ``[epochs, pairs]``.
       epochs: the epochs' numbers.
       title: what was trained.
+      source_names: names of source layers, instead of their numbers.
     """
+    names = source_names or {}
+    _, sources, targets = pair_matrix(pairs, history[0])
     moments = sorted({int(i) for i in np.linspace(0, len(epochs) - 1, min(5, len(epochs)))})
-    figure = Figure(figsize=(2.3 * len(moments) + 1, 5.6), layout="constrained")
+    figure = Figure(
+        figsize=(1.9 * len(moments) + 1.9, 3.2 + 0.4 * len(sources)), layout="constrained"
+    )
     figure.suptitle(title)
-    grid = figure.add_gridspec(2, len(moments), height_ratios=[1, 1.1])
+    grid = figure.add_gridspec(
+        2, len(moments) + 1, width_ratios=[1] * len(moments) + [0.12], height_ratios=[1, 1.1]
+    )
     top = max(float(np.max(history)), 1e-6)
-    panels = [figure.add_subplot(grid[0, i]) for i in range(len(moments))]
-    for panel, moment in zip(panels, moments, strict=True):
-        matrix, sources, targets = pair_matrix(pairs, history[moment])
+    for i, moment in enumerate(moments):
+        panel = figure.add_subplot(grid[0, i])
+        matrix, _, _ = pair_matrix(pairs, history[moment])
         image = panel.imshow(matrix, vmin=0, vmax=top, cmap="viridis", aspect="auto")
         panel.set_title(f"epoch {epochs[moment]}", fontsize=9)
-        panel.set_xticks(range(len(targets)), targets)
-        panel.set_yticks(range(len(sources)), sources)
+        panel.set_xticks(range(len(targets)), [str(n) for n in targets])
+        panel.set_yticks(
+            range(len(sources)), [names.get(m, str(m)) for m in sources] if i == 0 else []
+        )
         panel.set_xlabel("target layer")
-    panels[0].set_ylabel("source layer")
-    figure.colorbar(image, ax=panels, label="mean λ")
+        if i == 0:
+            panel.set_ylabel("source layer")
+    figure.colorbar(image, cax=figure.add_subplot(grid[0, -1]), label="mean λ")
     lines = figure.add_subplot(grid[1, :])
-    _, sources, targets = pair_matrix(pairs, history[0])
     colours = matplotlib.colormaps["tab10"]
     styles = ["-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2))]
     for i, (m, n) in enumerate(pairs):
@@ -66,22 +81,28 @@ def lambda_matrices(
             color=colours(sources.index(m) % 10),
             linestyle=styles[targets.index(n) % 5],
             marker="." if len(epochs) == 1 else None,
-            label=f"{m}→{n}",
+            label=f"{names.get(m, m)} → {n}",
         )
     lines.set(xlabel="epoch", ylabel="mean λ", ylim=(0, None))
     lines.xaxis.set_major_locator(MaxNLocator(integer=True))
     lines.legend(
-        title="source→target",
+        title="source → target",
         fontsize=7,
         title_fontsize=7,
-        ncols=2 + len(pairs) // 16,
+        ncols=1 + (len(pairs) - 1) // 15,
         loc="center left",
         bbox_to_anchor=(1.0, 0.5),
     )
     figure.savefig(path, dpi=120)
 
 
-def matching_diagram(path: Path, pairs: Sequence[Pair], weights: np.ndarray, title: str) -> None:
+def matching_diagram(
+    path: Path,
+    pairs: Sequence[Pair],
+    weights: np.ndarray,
+    title: str,
+    source_names: Mapping[int, str] | None = None,
+) -> None:
     """Draws source layers on the left, target layers on the right, line width by λ.
 
     Args:
@@ -89,7 +110,9 @@ def matching_diagram(path: Path, pairs: Sequence[Pair], weights: np.ndarray, tit
       pairs: the pairs (source layer, target layer).
       weights: λ of each pair, ``[pairs]``.
       title: what was trained.
+      source_names: names of source layers, instead of their numbers.
     """
+    names = source_names or {}
     matrix, sources, targets = pair_matrix(pairs, weights)
     rows = max(len(sources), len(targets))
     figure = Figure(figsize=(5.2, 1.2 + 0.7 * rows), layout="constrained")
@@ -112,13 +135,13 @@ def matching_diagram(path: Path, pairs: Sequence[Pair], weights: np.ndarray, tit
                     solid_capstyle="butt",
                     zorder=1,
                 )
-    for x, layers, name in ((0, sources, "source"), (1, targets, "target")):
+    for x, layers in ((0, sources), (1, targets)):
         for index, layer in enumerate(layers):
             y = height(index, len(layers))
             axes.text(
                 x,
                 y,
-                f"{name} {layer}",
+                (names.get(layer, f"source {layer}") if x == 0 else f"target {layer}"),
                 ha="center",
                 va="center",
                 zorder=2,
@@ -128,3 +151,21 @@ def matching_diagram(path: Path, pairs: Sequence[Pair], weights: np.ndarray, tit
     axes.set_axis_off()
     axes.set_title(f"{title}\nline width: mean λ, widest {top:.2f}", fontsize=10)
     figure.savefig(path, dpi=120)
+
+
+def sample_pictures(path: Path, dataset: Dataset, count: int = 20) -> None:
+    """Draws the first images of a data set with their classes.
+
+    Args:
+      path: the picture to write.
+      dataset: the images.
+      count: how many.
+    """
+    figure = Figure(figsize=(8, 2 * -(-count // 10)), layout="constrained")
+    for axes, image, label in zip(
+        figure.subplots(-(-count // 10), 10).flat, dataset.images, dataset.labels, strict=False
+    ):
+        axes.imshow(image)
+        axes.set_title(dataset.classes[label], fontsize=10)
+        axes.set_axis_off()
+    figure.savefig(path, dpi=100)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from experiments import cli, data, loop, methods, plots, zoo
 from experiments.config import Config
+from experiments.files import new_folder, plain, write_json
 from l2t_jax import output_shapes
 
 
@@ -113,31 +114,6 @@ def draw(folder: Path, pairs: list, result: loop.Result, title: str) -> None:
     epochs = [epoch.epoch for epoch in result.epochs]
     plots.lambda_matrices(folder / "lambda.png", pairs, history, epochs, title)
     plots.matching_diagram(folder / "matching.png", pairs, history[-1], title)
-
-
-def new_folder(folder: Path) -> Path:
-    """Creates a run's folder, or raises a ValueError where it holds something already."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"run folder {folder} is not empty; wanted a new or empty one (--run-dir)")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(plain(content), indent=2) + "\n", encoding="utf-8")
-
-
-def plain(value: Any) -> Any:
-    """The value in JSON's types, floats with the digits of float32."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    if isinstance(value, float):
-        return float(f"{value:.7g}")
-    return str(value) if isinstance(value, Path) else value
 
 
 if __name__ == "__main__":

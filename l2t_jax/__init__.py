@@ -26,7 +26,14 @@ from l2t_jax.meta_networks import (
     uniform_channels,
     uniform_pairs,
 )
-from l2t_jax.networks import Network, Outputs, Variables, output_shapes
+from l2t_jax.networks import (
+    Network,
+    Outputs,
+    Variables,
+    concatenate,
+    join_variables,
+    output_shapes,
+)
 from l2t_jax.unroll import mixed_meta_gradient, reverse_meta_gradient, unroll
 
 __all__ = [
@@ -49,10 +56,12 @@ __all__ = [
     "bilevel",
     "channel_errors",
     "combine_weights",
+    "concatenate",
     "constant_pairs",
     "cross_entropy",
     "error_weights",
     "init_projections",
+    "join_variables",
     "l2t",
     "matching_loss",
     "mixed_meta_gradient",

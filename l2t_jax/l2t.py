@@ -73,7 +73,7 @@ def two_stage(matching: Loss, task: Loss, steps: int) -> list[Loss]:
     The matching steps alone must then do the target good: the task's loss cannot repair a bad
     match on the way.
 
-    Source: Jang et al. (2019), "Learning What and Where to Transfer", section 2.3, algorithm 1.
+    Source: Jang et al. (2019), "Learning What and Where to Transfer", algorithm 1.
     """
     return [matching] * steps + [task]
 
@@ -81,7 +81,7 @@ def two_stage(matching: Loss, task: Loss, steps: int) -> list[Loss]:
 def bilevel(matching: Loss, task: Loss, steps: int) -> list[Loss]:
     """The plain bilevel scheme the paper compares itself to: ``steps`` on the sum of both losses.
 
-    Source: Jang et al. (2019), "Learning What and Where to Transfer", section 2.3.
+    Source: Jang et al. (2019), "Learning What and Where to Transfer", section 2.
     """
 
     def total(inner: PyTree, weights: PyTree) -> Array:

@@ -183,7 +183,8 @@ def channel_errors(
       >>> [e.tolist() for e in channel_errors(projections, source, target, [(0, 0)])]
       [[[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]]
 
-    Source: Jang et al. (2019), "Learning What and Where to Transfer", eq. 1.
+    Source: Jang et al. (2019), "Learning What and Where to Transfer", section 2 (the terms of
+    ``L_wfm^{m,n}``).
     """
     check_pairs(pairs, source_features, target_features)
     if len(projections) != len(pairs):
@@ -260,6 +261,6 @@ def matching_loss(
       >>> float(matching_loss(errors, weights))
       5.0
 
-    Source: Jang et al. (2019), "Learning What and Where to Transfer", eq. 2-3.
+    Source: Jang et al. (2019), "Learning What and Where to Transfer", section 2 (``L_wfm``).
     """
     return pair_losses(errors, weights).sum()

@@ -73,7 +73,7 @@ def softmax_channels() -> MetaNetwork:
       >>> what.apply(what.init(jax.random.key(0), pooled), pooled)[0][0].tolist()
       [0.25, 0.25, 0.25, 0.25]
 
-    Source: Jang et al. (2019), "Learning What and Where to Transfer", section 2.1.
+    Source: Jang et al. (2019), "Learning What and Where to Transfer", section 2.
     """
 
     def init(key: Array, pooled: Sequence[Any]) -> tuple[Affine, ...]:
@@ -123,7 +123,7 @@ def affine_pairs(
       >>> where.apply(where.init(jax.random.key(0), pooled), pooled).tolist()
       [[1.0, 1.0], [1.0, 1.0]]
 
-    Source: Jang et al. (2019), "Learning What and Where to Transfer", section 2.1.
+    Source: Jang et al. (2019), "Learning What and Where to Transfer", section 2.
     """
 
     def init(key: Array, pooled: Sequence[Any]) -> tuple[Affine, ...]:

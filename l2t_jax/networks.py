@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 
 from l2t_jax._typing import Array, ArrayOrShape, PyTree
 
@@ -77,6 +78,63 @@ class Network(NamedTuple):
 
     init: Callable[[Array, Array], Variables]
     apply: Apply
+
+
+def concatenate(networks: Sequence[Network]) -> Network:
+    """Several networks presented as one: a transfer from several sources needs nothing else.
+
+    Args:
+      networks: at least one; all see the same images.
+
+    Returns:
+      A network whose feature maps are those of the first, then those of the second, and so on,
+      and whose logits stand side by side, ``[B, classes_1 + classes_2 + …]``. Its variables hold
+      each network's own in a tuple.
+
+    Raises:
+      ValueError: no network.
+
+    Example:
+      >>> from l2t_jax.models import cifar_resnet
+      >>> both = concatenate([cifar_resnet(14, classes=5), cifar_resnet(8, classes=3)])
+      >>> images = jax.ShapeDtypeStruct((2, 8, 8, 3), "float32")
+      >>> variables = jax.eval_shape(both.init, jax.random.key(0), images)
+      >>> outputs = output_shapes(both, variables, images)
+      >>> outputs.logits.shape, len(outputs.features)
+      ((2, 8), 9)
+
+    Source: Jang et al. (2019), "Learning What and Where to Transfer", section 3 (multiple source
+    networks).
+    """
+    networks = tuple(networks)
+    if not networks:
+        raise ValueError("no networks came; wanted at least one")
+
+    def init(key: Array, images: Array) -> Variables:
+        keys = jax.random.split(key, len(networks))
+        each = [n.init(k, images) for n, k in zip(networks, keys, strict=True)]
+        return join_variables(each)
+
+    def apply(variables: Variables, images: Array, *, train: bool) -> Outputs:
+        each = [
+            network.apply(Variables(params, state), images, train=train)
+            for network, params, state in zip(networks, *variables, strict=True)
+        ]
+        return Outputs(
+            jnp.concatenate([outputs.logits for outputs in each], axis=-1),
+            tuple(feature for outputs in each for feature in outputs.features),
+            tuple(outputs.model_state for outputs in each),
+        )
+
+    return Network(init, apply)
+
+
+def join_variables(each: Sequence[Variables]) -> Variables:
+    """Variables of `concatenate(networks)` from those of each network."""
+    return Variables(
+        tuple(variables.params for variables in each),
+        tuple(variables.model_state for variables in each),
+    )
 
 
 def output_shapes(network: Network, variables: Variables, images: ArrayOrShape) -> Outputs:
