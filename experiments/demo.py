@@ -21,7 +21,7 @@ SIZE = 8  # pixels: scikit-learn's digits as they are
 COLOURS = ("red", "green")
 SOURCE, TARGET = cifar_resnet(14, classes=10), cifar_resnet(8, classes=10)
 METHODS: tuple[MethodName, ...] = ("scratch", "fm", "l2t-ww")
-# Chosen on validation data among β in {0.5, 1, 2} for both methods, and three rates.
+# Chosen on validation data among β in {0.5, 1, 2} for both methods, and two rates for l2t-ww.
 BETA, META_LR = 1.0, 3e-3
 # The last layer of each stage of both sources, with that of each stage of the target.
 PAIRS = all_pairs([1, 3, 5, 7, 9, 11], [0, 1, 2])
@@ -148,9 +148,7 @@ def run_method(
     return Outcome(accuracies, time.perf_counter() - begin, np.array(weights) if known else None)
 
 
-def report(
-    folder: Path, options: Options, outcomes: dict[str, Outcome], seconds: float
-) -> None:
+def report(folder: Path, options: Options, outcomes: dict[str, Outcome], seconds: float) -> None:
     """Prints and writes the table, and draws the pictures."""
     lines = ["| method | test accuracy, % | seconds |", "|---|---|---|"]
     for name, outcome in outcomes.items():

@@ -161,7 +161,7 @@ def sample_pictures(path: Path, dataset: Dataset, count: int = 20) -> None:
       dataset: the images.
       count: how many.
     """
-    figure = Figure(figsize=(8, 2 * -(-count // 10)), layout="constrained")
+    figure = Figure(figsize=(8, 1.15 * -(-count // 10)), layout="constrained")
     for axes, image, label in zip(
         figure.subplots(-(-count // 10), 10).flat, dataset.images, dataset.labels, strict=False
     ):
