@@ -57,7 +57,7 @@ class Config:
 
     #: Passes over the training images.
     epochs: int = 200
-    #: Images a step. The last incomplete batch of an epoch is left out.
+    #: Images a step. The last batch of an epoch is filled up with images of its beginning.
     batch_size: int = 128
     #: Learning rate of the inner SGD at the start; follows a cosine, constant in an epoch.
     lr: float = 0.1

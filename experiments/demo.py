@@ -112,7 +112,7 @@ def train_source(digits: data.Dataset, colour: int) -> Variables:
     compiled = loop.compile_method(method, SOURCE, augment=False)
     schedule = loop.Schedule(epochs=6, batch_size=32, lr=0.1, seed=colour)
     splits = data.Splits(train, test, test)
-    steps = schedule.epochs * (len(train.labels) // schedule.batch_size)
+    steps = schedule.epochs * loop.steps_per_epoch(len(train.labels), schedule.batch_size)
     with tqdm(total=steps, desc=f"source: {COLOURS[colour]} digit", unit="step") as bar:
         result = loop.train(
             compiled, None, splits, schedule, on_step=lambda step, info: bar.update()

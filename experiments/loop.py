@@ -200,10 +200,19 @@ def train(
 
 
 def batches(order: np.random.Generator, size: int, batch_size: int) -> Iterator[np.ndarray]:
-    """Indices of an epoch's batches, all of the same size, in a new random order."""
+    """Indices of an epoch's batches in a new random order, all batches of the same size.
+
+    Every image comes at least once: the last batch is filled up with the first ones.
+    """
     permutation = order.permutation(size).astype(np.int32)
-    for begin in range(0, size - batch_size + 1, batch_size):
-        yield permutation[begin : begin + batch_size]
+    wrapped = np.concatenate([permutation, permutation])
+    for begin in range(0, size, batch_size):
+        yield wrapped[begin : begin + batch_size]
+
+
+def steps_per_epoch(size: int, batch_size: int) -> int:
+    """How many batches `batches` gives."""
+    return -(-size // batch_size)
 
 
 def mean_info(infos: list[Any]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def main(config: Config) -> int:
     schedule = loop.Schedule(config.epochs, config.batch_size, config.lr, config.seed)
     folder = new_folder(config.folder())
     write_json(folder / "config.json", dataclasses.asdict(config) | {"pairs": pairs})
-    steps = len(splits.train.labels) // config.batch_size
+    steps = loop.steps_per_epoch(len(splits.train.labels), config.batch_size)
     print(
         f"{config.method}: {config.target} on {len(splits.train.labels)} training, "
         f"{len(splits.validation.labels)} validation and {len(splits.test.labels)} test images, "

@@ -136,6 +136,15 @@ def test_the_schedule_is_constant_in_an_epoch_and_a_cosine_over_them():
     np.testing.assert_allclose(rates, [0.1, 0.05, 0.1 * (1 + np.cos(np.pi * 199 / 200)) / 2])
 
 
+@pytest.mark.parametrize(("size", "batch_size"), [(10, 4), (12, 4), (5, 5), (7, 1)])
+def test_every_image_comes_in_every_epoch(size, batch_size):
+    order = np.random.default_rng(0)
+    batches = list(loop.batches(order, size, batch_size))
+    assert len(batches) == loop.steps_per_epoch(size, batch_size) == -(-size // batch_size)
+    assert {len(set(batch)) for batch in batches} == {batch_size}
+    assert set(np.concatenate(batches)) == set(range(size))
+
+
 def test_names_of_networks():
     assert zoo.network("resnet20", 10)
     for name in ("resnet32", "cifar-resnet50", "resnet50", "vgg16_bn", "vgg9"):
