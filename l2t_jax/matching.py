@@ -6,6 +6,7 @@ and a *pair* ``(m, n)`` names the source's m-th and the target's n-th feature ma
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -189,12 +190,23 @@ def channel_errors(
     check_pairs(pairs, source_features, target_features)
     if len(projections) != len(pairs):
         raise ValueError(f"{len(projections)} projections came; wanted {len(pairs)}, one a pair")
-    errors = []
-    for projection, (m, n) in zip(projections, pairs, strict=True):
-        projected = project(projection, target_features[n])
-        source = resize(source_features[m], (projected.shape[1], projected.shape[2]))
-        errors.append(jnp.mean(jnp.square(projected - source), axis=(1, 2)))
-    return tuple(errors)
+    errors: dict[int, Array] = {}
+    for layer in sorted({n for _, n in pairs}):
+        # All pairs of one target layer share one projection: one pass over its feature map.
+        members = [i for i, (_, n) in enumerate(pairs) if n == layer]
+        fused = Projection(
+            *(
+                jnp.concatenate(p, axis=-1)
+                for p in zip(*(projections[i] for i in members), strict=True)
+            )
+        )
+        projected = project(fused, target_features[layer])
+        ends = itertools.accumulate(source_features[pairs[i][0]].shape[-1] for i in members)
+        parts = jnp.split(projected, list(ends)[:-1], axis=-1)
+        for i, part in zip(members, parts, strict=True):
+            source = resize(source_features[pairs[i][0]], (part.shape[1], part.shape[2]))
+            errors[i] = jnp.mean(jnp.square(part - source), axis=(1, 2))
+    return tuple(errors[i] for i in range(len(pairs)))
 
 
 def combine_weights(
