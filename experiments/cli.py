@@ -13,6 +13,10 @@ import tyro
 Options = TypeVar("Options")
 
 
+class RunFailedError(RuntimeError):
+    """A run that began with good input could not go on."""
+
+
 def run(
     main: Callable[[Options], int],
     options: type[Options],
@@ -29,15 +33,15 @@ def run(
       args: the command line; that of the process if None.
 
     Returns:
-      The exit code: that of ``main``, or 2 after bad input, which is told in one line on stderr.
+      The exit code: that of ``main``, 2 after bad input, or 1 after a failed run; either is told
+      in one line on stderr.
     """
     try:
-        parsed = parse(options, prog, args)
-        return main(parsed)
-    except (ValueError, OSError) as error:
+        return main(parse(options, prog, args))
+    except (ValueError, OSError, RunFailedError) as error:
         message = " ".join(str(error).split())
         print(f"{prog.rsplit('.', 1)[-1]}: error: {message}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, RunFailedError) else 2
 
 
 def parse(options: type[Options], prog: str, args: list[str] | None) -> Options:

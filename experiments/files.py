@@ -1,12 +1,38 @@
-"""A run's folder and what is written there."""
+"""Files: npz archives, and a run's folder with what is written there."""
 
 from __future__ import annotations
 
 import json
+import lzma
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Reads all arrays of an npz file, without unpickling anything.
+
+    Raises:
+      ValueError: the file is no npz file of plain arrays, or is damaged.
+      OSError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except OSError:
+        raise
+    except (
+        ValueError,
+        TypeError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+    ) as error:
+        raise ValueError(f"{path} is no npz file of plain arrays: {error}") from None
 
 
 def new_folder(folder: Path) -> Path:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from experiments.cli import RunFailedError
 from experiments.data import Dataset, Splits
 from experiments.preprocess import normalise, pad_crop_flip
 from l2t_jax import Batch, Method, Network, Variables, target_variables
@@ -65,10 +66,6 @@ class Result(NamedTuple):
     best_epoch: Epoch
     test_accuracy: float
     variables: Variables
-
-
-class NonFiniteError(RuntimeError):
-    """Training met a value that is not finite."""
 
 
 def cosine(lr: float, epoch: int, epochs: int) -> float:
@@ -160,7 +157,7 @@ def train(
 
     Raises:
       ValueError: the batch is larger than the training data.
-      NonFiniteError: a loss became infinite or no number.
+      RunFailedError: a loss became infinite or no number.
     """
     check_batch_size(schedule.batch_size, splits.train)
     init_key, epoch_key = jax.random.split(jax.random.key(schedule.seed))
@@ -188,7 +185,7 @@ def train(
         on_step(len(infos) - 1, infos[-1])
         means = mean_info(infos)
         if not np.isfinite(means["loss"]):
-            raise NonFiniteError(f"the loss became {means['loss']} in epoch {number + 1}")
+            raise RunFailedError(f"the loss became {means['loss']} in epoch {number + 1}")
         val_accuracy = accuracy(compiled.evaluate, target_variables(state), splits.validation)
         epoch = Epoch(number + 1, lr, time.perf_counter() - begin, means, val_accuracy)
         done.append(epoch)

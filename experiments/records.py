@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from experiments.files import read_npz
 
 # Parameters in the published networks' lists that no layer uses.
 UNUSED = re.compile(
@@ -66,14 +67,13 @@ def load(path: Path) -> Record:
       OSError: the file cannot be read.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            figures = {key: file[key] for key in file.files}
+        figures = read_npz(path)
         config = json.loads(str(figures.pop("config")))
         config["pairs"] = tuple((int(m), int(n)) for m, n in config["pairs"])
         record = Record(Config(**config), figures)
     except KeyError as error:
         raise ValueError(f"{path}: no key {error.args[0]}; wanted a record") from None
-    except (zipfile.BadZipFile, ValueError, TypeError, EOFError) as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is no record: {error}") from None
     known = {"source_weights": ("recipe", "checkpoint"), "family": ("small", "large")}
     for key, values in known.items():

@@ -26,17 +26,15 @@ def main(config: Config) -> int:
     loop.check_batch_size(config.batch_size, splits.train)
     size = splits.train.images.shape[1:]
     target = zoo.network(config.target, len(splits.train.classes))
+    images = jax.ShapeDtypeStruct((config.batch_size, *size), jnp.float32)
+    variables = jax.eval_shape(target.init, jax.random.key(0), images)
+    target_outputs = output_shapes(target, variables, images)
     source, source_variables, pairs = None, None, []
     if config.method != "scratch":
         assert config.source_weights is not None  # checked above
         source, source_variables = zoo.load(config.source, config.source_weights, size)
-        images = jax.ShapeDtypeStruct((config.batch_size, *size), jnp.float32)
-        variables = jax.eval_shape(target.init, jax.random.key(0), images)
-        pairs = methods.choose_pairs(
-            config.pairs,
-            output_shapes(source, source_variables, images),
-            output_shapes(target, variables, images),
-        )
+        source_outputs = output_shapes(source, source_variables, images)
+        pairs = methods.choose_pairs(config.pairs, source_outputs, target_outputs)
     method = methods.make(config, source, target, pairs)
     compiled = loop.compile_method(method, target, augment=augments(config))
     schedule = loop.Schedule(config.epochs, config.batch_size, config.lr, config.seed)

@@ -82,6 +82,7 @@ BAD = [
     ("--method fm --source-weights nowhere.pth", "nowhere.pth"),
     ("--method scratch --data nowhere", "no such data: nowhere"),
     ("--method scratch --target resnet9", "depth 9 came; wanted 6n+2"),
+    ("--method scratch --target vgg9", "VGG's five max-pools want 32x32"),
     ("--method scratch --target alexnet", "unknown network 'alexnet'"),
     ("--method scratch --per-class 500", "500 images per class came; wanted 1 to"),
     (
@@ -97,7 +98,10 @@ BAD = [
         "--method l2t-ww --source resnet14 --source-weights {source}",
         "missing blocks2.0.conv1.weight",
     ),
-    ("--method l2t-ww --source vgg9 --source-weights {source}", "missing features.0.weight"),
+    (
+        "--method l2t-ww --source vgg9 --source-weights {source} --image-size 32",
+        "missing features.0.weight",
+    ),
 ]
 
 
@@ -115,6 +119,13 @@ def test_bad_input_is_told_in_one_line_and_nothing_is_written(
     assert error.startswith("train: error: ")
     assert error.count("\n") == 1
     assert not folder.exists()
+
+
+def test_a_run_that_diverges_fails_in_one_line(tmp_path, capsys):
+    options = [*DIGITS, "--lr", "1e30", "--run-dir", tmp_path / "run"]
+    assert run("--method", "scratch", *options) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("train: error: the loss became")
 
 
 def test_pictures_of_the_source_networks_own_domain(checkpoint, capsys, tmp_path):

@@ -1,5 +1,7 @@
 """Reading, checking and dividing image sets; preprocessing against NumPy."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -66,7 +68,7 @@ def test_npz(tmp_path):
             "labels from 0 to 2 came; wanted 0 to 1",
         ),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, "holds no image"),
-        ({"images": IMAGES, "labels": np.array([None] * 6)}, "is no npz file with images"),
+        ({"images": IMAGES, "labels": np.array([None] * 6)}, "is no npz file of plain arrays"),
     ],
 )
 def test_npz_files_that_do_not_fit_are_told(tmp_path, arrays, message):
@@ -89,6 +91,10 @@ def test_folders_that_do_not_fit_are_told(folder, tmp_path):
     (folder / "text.npz").write_text("no archive")
     with pytest.raises(ValueError, match="is no npz file"):
         data.load(str(folder / "text.npz"), 16)
+    whole = Path(npz(folder / "cut.npz", images=IMAGES, labels=LABELS)).read_bytes()
+    (folder / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="is no npz file"):
+        data.load(str(folder / "cut.npz"), 16)
 
 
 def test_parts_are_disjoint_stratified_and_repeatable():
@@ -111,8 +117,10 @@ def test_test_data_have_to_be_of_the_same_kind():
     train = data.Dataset(IMAGES, LABELS, ("a", "b", "c"))
     with pytest.raises(ValueError, match="test images of shape"):
         data.check_test(train, train._replace(images=np.zeros((6, 9, 8, 3), np.uint8)))
-    with pytest.raises(ValueError, match="test data of 2 classes"):
-        data.check_test(train, train._replace(classes=("a", "b")))
+    data.check_test(train, train._replace(classes=("a", "b")))
+    for classes in (("a", "c"), ("a", "b", "c", "d")):
+        with pytest.raises(ValueError, match=f"test data of {len(classes)} classes"):
+            data.check_test(train, train._replace(classes=classes))
 
 
 def test_normalisation_is_the_published_one():

@@ -29,6 +29,8 @@ class VGG(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> tuple[Array, tuple[Array, ...]]:
+        if min(x.shape[1:3]) < 32:
+            raise ValueError(f"images of shape {x.shape} came; VGG's five max-pools want 32x32")
         maps = []
         index = 0
         for stage in STAGES[self.depth]:
@@ -72,7 +74,7 @@ def vgg(depth: int, classes: int, *, batch_norm: bool = True, dropout_rate: floa
       The network, for images ``[B, H, W, channels]`` of at least 32x32.
 
     Raises:
-      ValueError: an unknown depth, or no class.
+      ValueError: an unknown depth, or no class; at `init` and `apply`, smaller images.
 
     Source: Simonyan & Zisserman (2015), as in the code published with Jang et al. (2019).
     """
