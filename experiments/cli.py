@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -59,11 +60,13 @@ def parse(options: type[Options], prog: str, args: list[str] | None) -> Options:
 
 
 def first_message(box: str) -> str:
-    """The text of tyro's error box up to its first ruler."""
-    lines = [line.strip("│ ").strip() for line in box.splitlines()[1:]]
+    """The text of tyro's error box up to its first ruler, without colours and borders."""
     text: list[str] = []
-    for line in lines:
-        if line.startswith(("─", "╰")) and text:
-            break
-        text.append(line)
-    return " ".join(" ".join(text).split())
+    for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:]:
+        content = line.strip().strip("│|").strip()
+        if not content.strip("─╰╯-+"):
+            if text:
+                break
+        else:
+            text.append(content)
+    return " ".join(text)

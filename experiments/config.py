@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -50,10 +51,10 @@ class Config:
     #: Target network: resnetN, cifar-resnetN, vggN or vggN_bn.
     target: str = "vgg9_bn"
     #: Pairs of source and target layers that may be matched. stages: the last layer of each
-    #: map size with each such layer of the target (the paper's choice). all: every layer with
-    #: every layer. one-to-one: stages of equal map size. single: the last of those. Or a list
-    #: such as 4-0,9-1 of source-target layer numbers.
-    pairs: Annotated[str, arg(metavar="stages|all|one-to-one|single|M-N,...")] = "stages"
+    #: map size with each such layer of the target. all: every layer with every layer.
+    #: one-to-one: stages of equal map size. single: the last of those. Or a list such as
+    #: 4-0,9-1 of source-target layer numbers. By default one-to-one for l2t-w, else stages.
+    pairs: Annotated[str | None, arg(metavar="stages|all|one-to-one|single|M-N,...")] = None
 
     #: Passes over the training images.
     epochs: int = 200
@@ -100,17 +101,25 @@ class Config:
             ("momentum", self.momentum, 0 <= self.momentum < 1, "0 to below 1"),
             ("seed", self.seed, 0 <= self.seed < 2**32, "0 to 4294967295"),
         ] + [
-            (name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
+            (name, getattr(self, name), 0 <= getattr(self, name) < math.inf, "0 or more, finite")
             for name in ("lr", "weight_decay", "beta", "meta_lr", "meta_weight_decay")
         ]
         for name, value, ok, wanted in ranges:
             if not ok:
                 raise ValueError(f"--{name.replace('_', '-')} {value} came; wanted {wanted}")
+        if not math.isfinite(self.where_bias):
+            raise ValueError(f"--where-bias {self.where_bias} came; wanted a finite number")
+        if self.method == "scratch" and self.source_weights is not None:
+            raise ValueError("--method scratch with --source-weights came; it has no source")
         if self.method != "scratch" and self.source_weights is None:
             raise ValueError(
                 f"--method {self.method} without --source-weights came; wanted the file with "
                 f"the trained weights of {self.source}"
             )
+
+    def pairs_or_default(self) -> str:
+        """The pairs asked for, or the method's own choice."""
+        return self.pairs or ("one-to-one" if self.method == "l2t-w" else "stages")
 
     def folder(self) -> Path:
         """The run's folder."""

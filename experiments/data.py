@@ -102,8 +102,13 @@ def npz(path: Path) -> Dataset:
             f"{path}: labels of shape {labels.shape} and type {labels.dtype} came; wanted "
             f"{len(images)} integers, one an image"
         )
-    if not len(images):
-        raise ValueError(f"{path} holds no image")
+    if not images.size:
+        raise ValueError(f"{path} holds no image: shape {images.shape}")
+    if names is None and labels.max() >= len(labels):
+        raise ValueError(
+            f"{path}: label {labels.max()} came among {len(labels)} images; wanted fewer classes "
+            "than images, numbered from 0, or names of the classes (classes)"
+        )
     count = int(labels.max()) + 1 if names is None else len(names)
     if labels.min() < 0 or labels.max() >= count:
         raise ValueError(
@@ -146,7 +151,8 @@ def hold_out(data: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datase
 
     Args:
       data: what to divide.
-      fraction: share of each class that is held out, at least one image of each that has two.
+      fraction: share of each class that is held out, between 0 and 1; at least one image of each
+        class that has two, and never all.
       seed: of the choice.
 
     Returns:
@@ -156,7 +162,8 @@ def hold_out(data: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datase
     held = np.zeros(len(data.labels), bool)
     for label in np.unique(data.labels):
         members = np.flatnonzero(data.labels == label)
-        count = max(round(fraction * len(members)), int(len(members) > 1 and fraction > 0))
+        count = max(round(fraction * len(members)), 1)
+        count = min(count, len(members) - 1)  # no class is held out whole
         held[generator.permutation(members)[:count]] = True
     return data.take(np.flatnonzero(~held)), data.take(np.flatnonzero(held))
 

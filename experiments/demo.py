@@ -34,15 +34,16 @@ class Options:
 
     Every picture holds a red and a green digit. One source network has learned to read the red
     one, another the green one, from many pictures. The target network is to read the red digit,
-    from ten pictures of each class. It is trained from scratch, with all layers of both sources
-    matched alike (fm), and with learned weights (l2t-ww).
+    from ten pictures of each class. It is trained from scratch, with the last layer of every stage
+    of both sources matched alike with each of the target's layers (fm), and with learned weights
+    (l2t-ww).
     """
 
     #: Folder for the table and the pictures; those of an earlier demonstration are replaced.
     out: Annotated[Path, arg(metavar="FOLDER")] = Path("demo")
     #: Runs of each method, with seeds from 0 on.
     seeds: int = 3
-    #: Passes over the target's 100 pictures.
+    #: Passes over the target's training pictures.
     epochs: int = 40
     #: Pictures of each class that the target learns from.
     per_class: int = 10

@@ -44,6 +44,10 @@ def main(options: Options) -> int:
         raise ValueError(f"--batch-size {options.batch_size} came; wanted 1 or more")
     if options.predictions is not None and options.predictions.suffix != ".npz":
         raise ValueError(f"--predictions {options.predictions} came; wanted a name ending in .npz")
+    if options.predictions is not None and not options.predictions.parent.is_dir():
+        raise ValueError(f"no folder {options.predictions.parent} for --predictions")
+    if options.image_size < 8:
+        raise ValueError(f"--image-size {options.image_size} came; wanted 8 or more")
     dataset = data.load(options.data, options.image_size)
     network, variables = zoo.load(options.network, options.weights, dataset.images.shape[1:])
     images = jax.ShapeDtypeStruct((1, *dataset.images.shape[1:]), np.float32)

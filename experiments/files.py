@@ -44,18 +44,18 @@ def new_folder(folder: Path) -> Path:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes indented JSON."""
-    path.write_text(json.dumps(plain(content), indent=2) + "\n", encoding="utf-8")
+    """Writes indented JSON; floats keep every digit."""
+    path.write_text(json.dumps(plain(content, digits=17), indent=2) + "\n", encoding="utf-8")
 
 
-def plain(value: Any) -> Any:
-    """The value in JSON's types, floats with the digits of float32."""
+def plain(value: Any, digits: int = 7) -> Any:
+    """The value in JSON's types, floats rounded to so many digits (float32 has 7)."""
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: plain(item, digits) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [plain(item, digits) for item in value]
     if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
+        return plain(value.tolist(), digits)
     if isinstance(value, float):
-        return float(f"{value:.7g}")
+        return float(f"{value:.{digits}g}")
     return str(value) if isinstance(value, Path) else value

@@ -23,7 +23,9 @@ class Options:
     """Replay records of the published code in float64; exit 0 only if every figure agrees."""
 
     #: Record files (.npz).
-    records: Annotated[tuple[Path, ...], tyro.conf.Positional, arg(metavar="RECORD.npz")]
+    records: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, arg(metavar="RECORD.npz [RECORD.npz ...]")
+    ]
     #: The source network's trained weights, for records that were made with them.
     checkpoint: Annotated[Path | None, arg(metavar="FILE")] = None
 
@@ -69,15 +71,15 @@ def compare(record: records.Record, ours: Figures) -> list[Line]:
         for key, array in ours.arrays.items()
         if not key.startswith(("meta_grad/", "meta_param/")) or array.size <= 5000
     }
+    kept = {owner: check_names(figures, owner, shapes) for owner, shapes in ours.shapes.items()}
     for key, rows in ours.probes.items():
         owner = "target" if key in ("after_update", "target_after") else "meta"
-        names = [str(name) for name in figures.get(f"{owner}_names", ())]
-        kept = [i for i, name in enumerate(names) if not records.UNUSED.fullmatch(name)]
-        if wrong := sorted(set(rows).symmetric_difference(names[i] for i in kept)):
-            raise ValueError(f"{owner}_names and our parameters differ in {wrong[:8]}")
-        expected[key] = np.array([rows[names[i]] for i in kept])
+        names = figures[f"{owner}_names"]
+        expected[key] = np.array([rows[str(names[i])] for i in kept[owner]])
         if key in figures:
-            figures[key] = figures[key][kept]
+            if figures[key].shape != (len(names), 2):
+                raise ValueError(f"{key} has shape {figures[key].shape}; wanted {(len(names), 2)}")
+            figures[key] = figures[key][kept[owner]]
     labels = {"target_names", "target_shapes", "meta_names", "meta_shapes"}
     if missing := sorted((set(expected) | labels) - set(figures)):
         raise ValueError(f"the record has no {', '.join(missing)}")
@@ -93,7 +95,9 @@ def compare(record: records.Record, ours: Figures) -> list[Line]:
         compared.setdefault(quantity, []).append((key, error, theirs.size))
 
     for key, mine in expected.items():
-        theirs = np.asarray(figures[key], np.float64)
+        if figures[key].dtype != np.float64:
+            raise ValueError(f"{key} is of type {figures[key].dtype}; wanted float64")
+        theirs = figures[key]
         quantity, _, name = key.partition("/")
         add(quantity, key, mine, theirs)
         if quantity == "meta_param":  # barely moves: its change says more than its value
@@ -106,14 +110,50 @@ def compare(record: records.Record, ours: Figures) -> list[Line]:
     return lines
 
 
+def check_names(
+    figures: dict[str, np.ndarray], owner: str, shapes: dict[str, tuple[int, ...]]
+) -> list[int]:
+    """Compares a record's list of parameters with ours.
+
+    Args:
+      figures: the record's figures.
+      owner: ``target`` or ``meta``.
+      shapes: our parameters' shapes by name.
+
+    Returns:
+      The rows of the parameters that a layer uses.
+
+    Raises:
+      ValueError: names or shapes are missing or differ from ours, or a name comes twice.
+    """
+    lists = [figures.get(f"{owner}_{kind}") for kind in ("names", "shapes")]
+    if any(entries is None or entries.ndim != 1 for entries in lists):
+        raise ValueError(f"the record has no lists {owner}_names and {owner}_shapes")
+    names, theirs = ([str(entry) for entry in entries] for entries in lists if entries is not None)
+    kept = [i for i, name in enumerate(names) if not records.UNUSED.fullmatch(name)]
+    if len(theirs) != len(names) or len(set(names)) != len(names):
+        raise ValueError(f"{owner}_names and {owner}_shapes are not one list without repetition")
+    if wrong := sorted(set(shapes).symmetric_difference(names[i] for i in kept)):
+        raise ValueError(f"{owner}_names and our parameters differ in {wrong[:8]}")
+    for i in kept:
+        if theirs[i] != str(list(shapes[names[i]])):
+            raise ValueError(
+                f"{names[i]} has shape {theirs[i]} in the record; here {list(shapes[names[i]])}"
+            )
+    return kept
+
+
 def main(options: Options) -> int:
     """Replays every record and prints one line a quantity."""
     if not options.records:
         raise ValueError("no record came; wanted at least one RECORD.npz")
     jax.config.update("jax_enable_x64", True)
     failed = False
-    for path in options.records:
-        record = records.load(path)
+    loaded = [(path, records.load(path)) for path in options.records]
+    for path, record in loaded:
+        if record.config.source_weights == "checkpoint" and options.checkpoint is None:
+            raise ValueError(f"{path} was made with trained source weights; wanted --checkpoint")
+    for path, record in loaded:
         try:
             lines = compare(record, replay(record.config, options.checkpoint))
         except ValueError as error:

@@ -51,7 +51,11 @@ def lambda_matrices(
     _, sources, targets = pair_matrix(pairs, history[0])
     moments = sorted({int(i) for i in np.linspace(0, len(epochs) - 1, min(5, len(epochs)))})
     figure = Figure(
-        figsize=(1.9 * len(moments) + 1.9, 3.2 + 0.4 * len(sources)), layout="constrained"
+        figsize=(
+            max(1.9 * len(moments), 0.35 * len(targets) * len(moments)) + 2.6,
+            max(3.2 + 0.4 * len(sources), 6.0),
+        ),
+        layout="constrained",
     )
     figure.suptitle(title)
     grid = figure.add_gridspec(
@@ -85,14 +89,17 @@ def lambda_matrices(
         )
     lines.set(xlabel="epoch", ylabel="mean λ", ylim=(0, None))
     lines.xaxis.set_major_locator(MaxNLocator(integer=True))
-    lines.legend(
-        title="source → target",
-        fontsize=7,
-        title_fontsize=7,
-        ncols=1 + (len(pairs) - 1) // 15,
-        loc="center left",
-        bbox_to_anchor=(1.0, 0.5),
-    )
+    if len(pairs) <= 20:
+        lines.legend(
+            title="source → target",
+            fontsize=7,
+            title_fontsize=7,
+            ncols=1 + (len(pairs) - 1) // 12,
+            loc="center left",
+            bbox_to_anchor=(1.0, 0.5),
+        )
+    else:  # too many to name: the matrices above do
+        lines.set_title("one colour a source layer, one style a target layer", fontsize=8)
     figure.savefig(path, dpi=120)
 
 

@@ -7,9 +7,10 @@ parameters and batches are not stored; they are drawn by a recipe from their nam
 from __future__ import annotations
 
 import json
+import math
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,17 +70,56 @@ def load(path: Path) -> Record:
     try:
         figures = read_npz(path)
         config = json.loads(str(figures.pop("config")))
-        config["pairs"] = tuple((int(m), int(n)) for m, n in config["pairs"])
         record = Record(Config(**config), figures)
+        check(record.config)
     except KeyError as error:
         raise ValueError(f"{path}: no key {error.args[0]}; wanted a record") from None
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is no record: {error}") from None
-    known = {"source_weights": ("recipe", "checkpoint"), "family": ("small", "large")}
-    for key, values in known.items():
-        if (value := getattr(record.config, key)) not in values:
-            raise ValueError(f"{path}: {key} is {value!r}; wanted one of {values}")
-    return record
+    pairs = tuple((m, n) for m, n in record.config.pairs)
+    return record._replace(config=record.config._replace(pairs=pairs))
+
+
+def check(config: Config) -> None:
+    """Raises a ValueError that names the first setting of a wrong type or out of range."""
+
+    def integer(value: Any, least: int) -> bool:
+        return type(value) is int and value >= least
+
+    def number(value: Any) -> bool:
+        return type(value) in (int, float) and math.isfinite(value) and value >= 0
+
+    rules: list[tuple[tuple[str, ...], Callable[[Any], bool], str]] = [
+        (("source", "target"), lambda v: isinstance(v, str), "a name"),
+        (
+            ("source_classes", "num_classes", "batch", "size", "iterations"),
+            lambda v: integer(v, 1),
+            "a whole number from 1 on",
+        ),
+        (("T", "seed"), lambda v: integer(v, 0), "a whole number from 0 on"),
+        (
+            ("lr", "momentum", "wd", "meta_lr", "meta_wd", "beta"),
+            number,
+            "a number from 0 on",
+        ),
+        (
+            ("pairs",),
+            lambda v: (
+                isinstance(v, list | tuple)
+                and all(
+                    isinstance(p, list | tuple) and len(p) == 2 and all(integer(i, 0) for i in p)
+                    for p in v
+                )
+            ),
+            "a list of [source layer, target layer]",
+        ),
+        (("family",), lambda v: v in ("small", "large"), "small or large"),
+        (("source_weights",), lambda v: v in ("recipe", "checkpoint"), "recipe or checkpoint"),
+    ]
+    for names, rule, wanted in rules:
+        for name in names:
+            if not rule(getattr(config, name)):
+                raise ValueError(f"{name} is {getattr(config, name)!r}; wanted {wanted}")
 
 
 def draw(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:

@@ -13,7 +13,6 @@ import numpy as np
 import optax
 
 from experiments import records
-from experiments.zoo import network
 from l2t_jax import (
     Affine,
     Batch,
@@ -35,9 +34,21 @@ from l2t_jax import (
     softmax_channels,
 )
 from l2t_jax.matching import check_pairs
-from l2t_jax.models import cifar_resnet, from_torch, to_torch, torch_formats, vgg
+from l2t_jax.models import (
+    cifar_resnet,
+    from_torch,
+    imagenet_resnet,
+    to_torch,
+    torch_formats,
+    vgg,
+)
 
 Named = dict[str, np.ndarray]
+
+KNOWN = {
+    "small": "resnetN with N = 6n+2, vggN and vggN_bn with N = 9, 11, 13, 16, 19",
+    "large": "resnetN with N = 18, 34, 50, 101, 152",
+}
 
 
 class Replay(NamedTuple):
@@ -111,12 +122,14 @@ def build(config: records.Config, checkpoint: Path | None) -> Replay:
 
 
 def _network(name: str, family: str, classes: int) -> Network:
-    # Dropout cannot be replayed: records of networks that have it were made without.
-    if match := re.fullmatch(r"vgg(\d+)(_bn)?", name):
-        return vgg(int(match[1]), classes, batch_norm=bool(match[2]), dropout_rate=0.0)
     if family == "small" and (match := re.fullmatch(r"resnet(\d+)", name)):
         return cifar_resnet(int(match[1]), classes)
-    return network(name, classes)
+    # Dropout cannot be replayed: records of networks that have it were made without.
+    if family == "small" and (match := re.fullmatch(r"vgg(\d+)(_bn)?", name)):
+        return vgg(int(match[1]), classes, batch_norm=bool(match[2]), dropout_rate=0.0)
+    if family == "large" and (match := re.fullmatch(r"resnet(\d+)", name)):
+        return imagenet_resnet(int(match[1]), classes)
+    raise ValueError(f"unknown network {name!r} in the {family} family; known are {KNOWN[family]}")
 
 
 def _shapes(like: Variables) -> dict[str, tuple[int, ...]]:
@@ -138,11 +151,13 @@ class Figures(NamedTuple):
     Attributes:
       arrays: whole arrays by the record's keys.
       probes: for each key with one row a parameter, the rows by the parameters' names.
+      shapes: shapes of the ``target`` and the ``meta`` parameters by name, in PyTorch's layout.
       initial_meta: the meta-parameters before the first iteration, by name.
     """
 
     arrays: Named
     probes: dict[str, Named]
+    shapes: dict[str, dict[str, tuple[int, ...]]]
     initial_meta: Named
 
 
@@ -182,7 +197,11 @@ def replay(config: records.Config, checkpoint: Path | None) -> Figures:
     rows["meta_param_probe"] = probes(meta)
     arrays |= {f"meta_param/{name}": tensor for name, tensor in meta.items()}
     arrays |= {"total_loss": np.array(total), "outer_loss": np.array(outer)}
-    return Figures(arrays, rows, named_meta(run.state.meta_params))
+    owners = {"target": named_inner(state.inner), "meta": meta}
+    shapes = {
+        owner: {name: t.shape for name, t in named.items()} for owner, named in owners.items()
+    }
+    return Figures(arrays, rows, shapes, named_meta(run.state.meta_params))
 
 
 def forward_figures(run: Replay, batch: Batch, config: records.Config) -> Named:

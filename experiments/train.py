@@ -34,7 +34,7 @@ def main(config: Config) -> int:
         assert config.source_weights is not None  # checked above
         source, source_variables = zoo.load(config.source, config.source_weights, size)
         source_outputs = output_shapes(source, source_variables, images)
-        pairs = methods.choose_pairs(config.pairs, source_outputs, target_outputs)
+        pairs = methods.choose_pairs(config.pairs_or_default(), source_outputs, target_outputs)
     method = methods.make(config, source, target, pairs)
     compiled = loop.compile_method(method, target, augment=augments(config))
     schedule = loop.Schedule(config.epochs, config.batch_size, config.lr, config.seed)

@@ -1,7 +1,7 @@
 """Names for shape annotations.
 
-The annotations document shapes everywhere. They are *checked* only where jaxtyping was imported
-before this package, as the tests do; a user's program neither needs jaxtyping nor pays for it.
+The annotations document shapes everywhere. The tests check them, by jaxtyping's import hook; for
+that they import jaxtyping before this package. A user's program neither needs nor imports it.
 """
 
 import sys
@@ -11,16 +11,16 @@ import jax
 from jax import Array
 
 if TYPE_CHECKING or "jaxtyping" in sys.modules:
-    from jaxtyping import Float, Int, Num
+    from jaxtyping import Float, Int
 else:
 
     class _Unchecked:
         def __class_getitem__(cls, item: Any) -> Any:
             return item[0]
 
-    Float = Int = Num = _Unchecked
+    Float = Int = _Unchecked
 
 PyTree: TypeAlias = Any
 ArrayOrShape: TypeAlias = Array | jax.ShapeDtypeStruct
 
-__all__ = ["Array", "ArrayOrShape", "Float", "Int", "Num", "PyTree"]
+__all__ = ["Array", "ArrayOrShape", "Float", "Int", "PyTree"]

@@ -19,11 +19,11 @@ class Batch(NamedTuple):
 
     Attributes:
       images: ``[B, H, W, channels]``, real.
-      labels: ``[B]`` integers for classification; whatever the task's loss takes.
+      labels: the samples' classes, ``[B]`` integers.
     """
 
     images: Array
-    labels: Array
+    labels: Int[Array, " b"]
 
 
 class Inner(NamedTuple):

@@ -97,7 +97,7 @@ def scratch(
     Args:
       target: the network to train.
       optimizer: any optax transformation.
-      task_loss: ``(logits, labels) -> scalar``.
+      task_loss: ``(logits, labels) -> scalar``, with class numbers as labels.
 
     Returns:
       A `Method` with `State` and `Info` of this module; the penalty is zero.
@@ -135,7 +135,7 @@ def with_penalty(
       penalty: what ties the two, for example `feature_matching(pairs)`.
       optimizer: any optax transformation.
       weight: factor of the penalty (β of feature matching).
-      task_loss: ``(logits, labels) -> scalar``.
+      task_loss: ``(logits, labels) -> scalar``, with class numbers as labels.
 
     Returns:
       A `Method`: ``init(key, source_variables, batch) -> State`` and

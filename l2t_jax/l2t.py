@@ -17,7 +17,7 @@ from l2t_jax.meta_networks import (
     MetaParams,
     affine_pairs,
     error_weights,
-    pool,
+    pool_pairs,
     softmax_channels,
 )
 from l2t_jax.networks import Network, Variables, output_shapes
@@ -132,7 +132,7 @@ def l2t(
         nothing virtual depends on the meta-parameters and they stay as they are: plain training
         on the sum of both losses.
       scheme: which losses the virtual steps take, `two_stage` or `bilevel`.
-      task_loss: ``(logits, labels) -> scalar``.
+      task_loss: ``(logits, labels) -> scalar``, with class numbers as labels.
       meta_gradient: how to differentiate through the virtual steps, see `l2t_jax.unroll`.
 
     Returns:
@@ -141,8 +141,8 @@ def l2t(
       ``outer_batch`` the outer loss is taken on it instead of on the batch.
 
     Raises:
-      ValueError: a negative number of virtual steps (at once); pairs that do not fit the
-        networks, feature maps that are not ``[B, H, W, C]``, or batch sizes that differ (when
+      ValueError: no pairs or a negative number of virtual steps (at once); pairs that do not fit
+        the networks, feature maps that are not ``[B, H, W, C]``, or batch sizes that differ (when
         `init` or `step` is called or traced).
 
     Example:
@@ -161,6 +161,8 @@ def l2t(
     Source: Jang et al. (2019), "Learning What and Where to Transfer", algorithm 1.
     """
     pairs = tuple((int(m), int(n)) for m, n in pairs)
+    if not pairs:
+        raise ValueError("no pairs of layers came; wanted at least one (source, target) pair")
     if unroll_steps < 0:
         raise ValueError(f"unroll_steps={unroll_steps} came; wanted 0 or more")
     what = softmax_channels() if what is None else what
@@ -173,8 +175,7 @@ def l2t(
         source_features = output_shapes(source, source_variables, batch.images).features
         target_features = output_shapes(target, variables, batch.images).features
         projections = init_projections(projection_key, pairs, source_features, target_features)
-        pooled = jax.eval_shape(pool, source_features)
-        pooled = tuple(pooled[m] for m, _ in pairs)
+        pooled = jax.eval_shape(lambda features: pool_pairs(features, pairs), source_features)
         meta_params = MetaParams(what.init(what_key, pooled), where.init(where_key, pooled))
         inner = Inner(variables.params, projections)
         return State(

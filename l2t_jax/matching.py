@@ -175,8 +175,8 @@ def channel_errors(
       A tuple with one ``[B, C_source]`` array a pair.
 
     Raises:
-      ValueError: the pairs do not fit the features (see `check_pairs`), or the number of
-        projections differs from that of the pairs.
+      ValueError: the pairs do not fit the features (see `check_pairs`), or the projections do not
+        fit the pairs in number or shape.
 
     Example:
       >>> source, target = [jnp.ones((2, 4, 4, 3))], [jnp.zeros((2, 8, 8, 5))]
@@ -190,6 +190,14 @@ def channel_errors(
     check_pairs(pairs, source_features, target_features)
     if len(projections) != len(pairs):
         raise ValueError(f"{len(projections)} projections came; wanted {len(pairs)}, one a pair")
+    for i, (m, n) in enumerate(pairs):
+        wanted = (target_features[n].shape[-1], source_features[m].shape[-1])
+        shapes = tuple(jnp.shape(part) for part in projections[i])
+        if shapes != (wanted, wanted[1:]):
+            raise ValueError(
+                f"the projection of pair ({m}, {n}) has shapes {shapes}; wanted a kernel {wanted} "
+                f"and a bias {wanted[1:]}, from target to source channels"
+            )
     errors: dict[int, Array] = {}
     for layer in sorted({n for _, n in pairs}):
         # All pairs of one target layer share one projection: one pass over its feature map.
@@ -220,7 +228,15 @@ def combine_weights(
 
     Returns:
       One ``[B, C]`` array a pair.
+
+    Raises:
+      ValueError: the two differ in their number of pairs.
     """
+    if pair_weights.shape[1:] != (len(channel_weights),):
+        raise ValueError(
+            f"pair weights of shape {pair_weights.shape} came for {len(channel_weights)} channel "
+            "weights; wanted [batch, pairs] of the same number of pairs"
+        )
     return tuple(pair_weights[:, i, None] * weights for i, weights in enumerate(channel_weights))
 
 
@@ -237,8 +253,10 @@ def pair_losses(
       ``[pairs]``.
 
     Raises:
-      ValueError: the two differ in number or shape.
+      ValueError: there are none, or the two differ in number or shape.
     """
+    if not errors:
+        raise ValueError("no errors came; wanted those of at least one pair")
     if [e.shape for e in errors] != [w.shape for w in weights]:
         raise ValueError(
             f"errors of shapes {[e.shape for e in errors]} and weights of shapes "

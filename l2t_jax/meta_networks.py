@@ -54,6 +54,31 @@ def pool(source_features: Sequence[Float[Array, "b _h _w _c"]]) -> tuple[Array, 
     return tuple(jnp.mean(features, axis=(1, 2)) for features in source_features)
 
 
+def pool_pairs(source_features: Sequence[Array], pairs: Sequence[Pair]) -> tuple[Array, ...]:
+    """The meta-networks' inputs: each pair's source map, averaged over positions.
+
+    Args:
+      source_features: feature maps ``[B, H, W, C]``.
+      pairs: pairs (source layer, target layer).
+
+    Returns:
+      One ``[B, C]`` array a pair.
+
+    Raises:
+      ValueError: no pairs, or a source layer outside the list.
+    """
+    if not pairs:
+        raise ValueError("no pairs of layers came; wanted at least one (source, target) pair")
+    for m, n in pairs:
+        if not 0 <= m < len(source_features):
+            raise ValueError(
+                f"pair ({m}, {n}) is outside the feature lists; wanted a source layer from 0 to "
+                f"{len(source_features) - 1}"
+            )
+    pooled = pool(source_features)
+    return tuple(pooled[m] for m, _ in pairs)
+
+
 def _no_params(key: Array, pooled: Sequence[Any]) -> PyTree:
     del key, pooled
     return ()
@@ -199,8 +224,10 @@ def error_weights(
     Returns:
       The weights of the errors ``λ·w`` (a tuple of ``[B, C]``, for
       `l2t_jax.matching.matching_loss`), and ``λ`` alone, ``[B, pairs]``.
+
+    Raises:
+      ValueError: no pairs, or a source layer outside the list.
     """
-    pooled = pool(source_features)
-    pooled = tuple(pooled[m] for m, _ in pairs)
+    pooled = pool_pairs(source_features, pairs)
     pair_weights = where.apply(meta_params.where, pooled)
     return combine_weights(what.apply(meta_params.what, pooled), pair_weights), pair_weights

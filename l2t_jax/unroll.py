@@ -136,8 +136,9 @@ def mixed_meta_gradient(
         ``a ← a' + H u``,  ``dφ ← dφ + d/dε ∇_φ L(θ + ε u, φ)``.
 
     Both are one tangent of the step's own gradient along ``u``, linearised when the step was
-    taken, so that nothing is computed twice and no second-order graph is stored. See
-    `MetaGradient` for arguments and returns.
+    taken, so that nothing is computed twice. What the linearisations keep grows with the number
+    of steps, about as in plain reverse mode: this saves time, not memory. See `MetaGradient` for
+    arguments and returns.
 
     Example:
       >>> sgd = optax.sgd(0.5)

@@ -68,6 +68,8 @@ def test_npz(tmp_path):
             "labels from 0 to 2 came; wanted 0 to 1",
         ),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, "holds no image"),
+        ({"images": IMAGES[:, :0], "labels": LABELS}, "holds no image"),
+        ({"images": IMAGES, "labels": LABELS + 3_000_000}, "label 3000002 came among 6 images"),
         ({"images": IMAGES, "labels": np.array([None] * 6)}, "is no npz file of plain arrays"),
     ],
 )
@@ -107,6 +109,8 @@ def test_parts_are_disjoint_stratified_and_repeatable():
     np.testing.assert_allclose(share, 0.2, atol=0.005)
     np.testing.assert_array_equal(data.hold_out(marked, 0.2, seed=3)[1].images, held.images)
     assert set(data.hold_out(marked, 0.2, seed=4)[1].images) != set(held.images)
+    pairs = data.hold_out(data.per_class(marked, 2, 0), 0.9, seed=0)
+    assert [np.bincount(part.labels).tolist() for part in pairs] == [[1] * 10] * 2
     few = data.per_class(rest, 7, seed=0)
     assert np.bincount(few.labels).tolist() == [7] * 10
     with pytest.raises(ValueError, match=r"200 images per class came; wanted 1 to \d+"):

@@ -112,3 +112,18 @@ def test_numbers_of_projections_and_weights_are_checked(setting):
     errors = channel_errors(projections, source, target, PAIRS)
     with pytest.raises(ValueError, match="wanted the same"):
         matching_loss(errors, weights[:3])
+
+
+def test_projections_have_to_fit_their_pair():
+    source, target = features(0, (2, 4, 4, 3)), features(1, (2, 4, 4, 5))
+    for shapes in [((5, 1), (3,)), ((5, 3), (1,)), ((3, 3), (3,)), ((5, 4), (4,))]:
+        projection = Projection(*(jnp.ones(shape) for shape in shapes))
+        with pytest.raises(ValueError, match=r"wanted a kernel \(5, 3\)"):
+            channel_errors([projection], source, target, [(0, 0)])
+
+
+def test_weights_have_to_be_of_the_same_pairs():
+    with pytest.raises(ValueError, match="came for 2 channel weights"):
+        combine_weights(features(0, (2, 3), (2, 4)), jnp.ones((2, 3)))
+    with pytest.raises(ValueError, match="no errors came"):
+        pair_losses((), ())

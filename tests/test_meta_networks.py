@@ -92,3 +92,11 @@ def test_switched_off_weights_are_uniform():
     for w in weights:
         np.testing.assert_allclose(w, 1 / w.shape[1], rtol=1e-15)
     np.testing.assert_array_equal(pair_weights, np.ones((2, 3)))
+
+
+def test_pairs_outside_the_source_are_told():
+    features = [jnp.ones((2, 4, 3, 5))]
+    networks = (uniform_channels(), uniform_pairs(), MetaParams((), ()), features)
+    for pairs, message in (([], "no pairs"), ([(1, 0)], "outside"), ([(-1, 0)], "outside")):
+        with pytest.raises(ValueError, match=message):
+            error_weights(*networks, pairs)

@@ -53,6 +53,14 @@ def test_missing_and_unknown_figures_are_told(replayed):
         parity.compare(record._replace(figures=more), ours)
     names = record.figures["target_names"].copy()
     names[0] = "target.convolution.weight"
+    shapes = record.figures["target_shapes"].copy()
+    shapes[3] = "[17]"
+    reshaped = record.figures | {"target_shapes": shapes}
+    with pytest.raises(ValueError, match=r"target.bn1.bias has shape \[17\]"):
+        parity.compare(record._replace(figures=reshaped), ours)
+    longer = record.figures | {"after_update": np.zeros((99, 2))}
+    with pytest.raises(ValueError, match=r"after_update has shape \(99, 2\)"):
+        parity.compare(record._replace(figures=longer), ours)
     renamed = record.figures | {"target_names": names}
     with pytest.raises(ValueError, match="parameters differ in"):
         parity.compare(record._replace(figures=renamed), ours)
@@ -67,6 +75,12 @@ def test_records_that_do_not_fit_are_told(data_folder, tmp_path, capsys):
         "depth 12 came": config | {"target": "vgg12_bn"},
         "missing": {key: value for key, value in config.items() if key != "wd"},
         "pair (6, 0) is outside": config | {"pairs": [[6, 0]]},
+        "batch is 'four'; wanted a whole number": config | {"batch": "four"},
+        "T is 1.5": config | {"T": 1.5},
+        "lr is None": config | {"lr": None},
+        "pairs is": config | {"pairs": [[1.7, 0]]},
+        "in the large family": config | {"family": "large", "source": "vgg9"},
+        "unknown network 'cifar-resnet20'": config | {"source": "cifar-resnet20"},
         "wanted --checkpoint": config | {"source_weights": "checkpoint"},
     }
     for message, changed in cases.items():

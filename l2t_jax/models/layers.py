@@ -39,8 +39,9 @@ def convolve(
 ) -> Array:
     """A 2-d convolution, ``[B, H, W, I] * [h, w, I, O] -> [B, H', W', O]``, in its faster form.
 
-    Stands in for `jax.lax.conv_general_dilated` inside `flax.linen.Conv`; the form is chosen by
-    the shapes alone.
+    Stands in for `jax.lax.conv_general_dilated` inside the `flax.linen.Conv` of `conv` below, which
+    has neither groups nor dilation; the other options only say so. The form is chosen by the
+    shapes alone.
     """
     height, width = (
         (size + low + high - extent) // stride + 1
