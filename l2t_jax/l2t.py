@@ -11,7 +11,13 @@ import optax
 
 from l2t_jax._typing import Array, Float, PyTree
 from l2t_jax.base import Batch, Inner, Method, TaskLoss, accuracy, check_batch, cross_entropy
-from l2t_jax.matching import Pair, channel_errors, init_projections, matching_loss
+from l2t_jax.matching import (
+    Pair,
+    channel_errors,
+    init_projections,
+    matching_loss,
+    require_pairs,
+)
 from l2t_jax.meta_networks import (
     MetaNetwork,
     MetaParams,
@@ -161,8 +167,7 @@ def l2t(
     Source: Jang et al. (2019), "Learning What and Where to Transfer", algorithm 1.
     """
     pairs = tuple((int(m), int(n)) for m, n in pairs)
-    if not pairs:
-        raise ValueError("no pairs of layers came; wanted at least one (source, target) pair")
+    require_pairs(pairs)
     if unroll_steps < 0:
         raise ValueError(f"unroll_steps={unroll_steps} came; wanted 0 or more")
     what = softmax_channels() if what is None else what

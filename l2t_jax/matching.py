@@ -41,6 +41,12 @@ def all_pairs(sources: Iterable[int], targets: Iterable[int]) -> tuple[Pair, ...
     return tuple((m, n) for m in sources for n in targets)
 
 
+def require_pairs(pairs: Sequence[Pair]) -> None:
+    """Raises a ValueError where there is no pair at all."""
+    if not pairs:
+        raise ValueError("no pairs of layers came; wanted at least one (source, target) pair")
+
+
 def check_pairs(
     pairs: Sequence[Pair],
     source_features: Sequence[ArrayOrShape],
@@ -57,8 +63,7 @@ def check_pairs(
       ValueError: zero pairs, a pair outside the lists, a feature map that is not of
         rank 4, or batch sizes that differ.
     """
-    if not pairs:
-        raise ValueError("no pairs of layers came; wanted at least one (source, target) pair")
+    require_pairs(pairs)
     for m, n in pairs:
         if not (0 <= m < len(source_features) and 0 <= n < len(target_features)):
             raise ValueError(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from l2t_jax._typing import Array, Float, PyTree
-from l2t_jax.matching import Pair, combine_weights
+from l2t_jax.matching import Pair, combine_weights, require_pairs
 
 
 class Affine(NamedTuple):
@@ -67,8 +67,7 @@ def pool_pairs(source_features: Sequence[Array], pairs: Sequence[Pair]) -> tuple
     Raises:
       ValueError: no pairs, or a source layer outside the list.
     """
-    if not pairs:
-        raise ValueError("no pairs of layers came; wanted at least one (source, target) pair")
+    require_pairs(pairs)
     for m, n in pairs:
         if not 0 <= m < len(source_features):
             raise ValueError(

@@ -187,10 +187,9 @@ def _transposable_step(
 def _split(tree: PyTree) -> tuple[list[Array], tuple[Any, list[Any]]]:
     """Parts a pytree into its real leaves, which have derivatives, and all the rest."""
     leaves, treedef = jax.tree.flatten(tree)
-    real = [leaf for leaf in leaves if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
-    other = [
-        None if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) else leaf for leaf in leaves
-    ]
+    is_real = [jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves]
+    real = [leaf for leaf, flag in zip(leaves, is_real, strict=True) if flag]
+    other = [None if flag else leaf for leaf, flag in zip(leaves, is_real, strict=True)]
     return real, (treedef, other)
 
 
