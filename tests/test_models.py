@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 
 from l2t_jax import Network, Variables, output_shapes
-from l2t_jax.models import cifar_resnet, from_torch, imagenet_resnet, to_torch, torch_names, vgg
-from l2t_jax.models.layers import BatchNorm, convolve, max_pool
+from l2t_jax.models import (
+    cifar_resnet,
+    convolution,
+    from_torch,
+    imagenet_resnet,
+    to_torch,
+    torch_names,
+    vgg,
+)
+from l2t_jax.models.layers import BatchNorm, max_pool
 
 KEY = jax.random.key(0)
 
@@ -76,18 +84,48 @@ def test_initialisation_is_the_published_one():
     assert not np.any(params["conv1"]["bias"])
 
 
+@pytest.mark.parametrize("channels", [0, 128])
 @pytest.mark.parametrize(
     ("size", "kernel", "stride"), [(2, 3, 1), (4, 3, 2), (8, 3, 1), (5, 1, 2), (9, 7, 2), (3, 3, 1)]
 )
-def test_every_form_of_a_convolution_is_the_same(size, kernel, stride):
+def test_every_form_and_derivative_of_a_convolution_is_jaxs_own(
+    size, kernel, stride, channels, monkeypatch
+):
+    monkeypatch.setattr(convolution, "CHANNELS", channels)
+    monkeypatch.setattr(convolution, "SLICES", 4000)  # several parts
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.standard_normal((2, size, size, 3)))
+    x = jnp.asarray(rng.standard_normal((6, size, size, 3)))
     w = jnp.asarray(rng.standard_normal((kernel, kernel, 3, 4)))
-    options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
     padding = [(kernel // 2,) * 2] * 2
-    ours = convolve(x, w, (stride, stride), padding, **options)
-    reference = jax.lax.conv_general_dilated(x, w, (stride, stride), padding, **options)
-    np.testing.assert_allclose(ours, reference, rtol=1e-12, atol=1e-13)
+
+    def native(x, w):
+        return jax.lax.conv_general_dilated(
+            x, w, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    def ours(x, w):
+        return convolution.convolve(x, w, (stride, stride), padding)
+
+    def gradient(conv):
+        return jax.grad(lambda x, w: jnp.sum(jnp.sin(conv(x, w))), argnums=(0, 1))
+
+    def along(conv):
+        return lambda x, w: jax.jvp(gradient(conv), (x, w), (2 * x, 3 * w))
+
+    def squared(conv):
+        return jax.grad(lambda x, w: sum(jnp.vdot(g, g) for g in gradient(conv)(x, w)), (0, 1))
+
+    def mapped(conv):
+        return lambda x, w: jax.vmap(gradient(conv), (0, None))(x[:, None], w)
+
+    def everything(conv):
+        return lambda x, w: [f(conv)(x, w) for f in (gradient, along, squared, mapped)]
+
+    def check(a, b):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-11)
+
+    check(ours(x, w), native(x, w))  # outside jit
+    jax.tree.map(check, jax.jit(everything(ours))(x, w), jax.jit(everything(native))(x, w))
 
 
 @pytest.mark.parametrize(
