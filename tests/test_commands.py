@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import needed
 
-from experiments import cli, evaluate, loop, train, zoo
+from experiments import cli, evaluate, feed, loop, train, zoo
 from experiments.config import Config
 from l2t_jax.models import cifar_resnet
 
@@ -149,11 +149,14 @@ def test_the_schedule_is_constant_in_an_epoch_and_a_cosine_over_them():
 
 @pytest.mark.parametrize(("size", "batch_size"), [(10, 4), (12, 4), (5, 5), (7, 1)])
 def test_every_image_comes_in_every_epoch(size, batch_size):
-    order = np.random.default_rng(0)
-    batches = list(loop.batches(order, size, batch_size))
-    assert len(batches) == loop.steps_per_epoch(size, batch_size) == -(-size // batch_size)
-    assert {len(set(batch)) for batch in batches} == {batch_size}
-    assert set(np.concatenate(batches)) == set(range(size))
+    orders = [
+        feed.epoch_order(seed, epoch, size, batch_size) for seed in (0, 1) for epoch in (0, 1)
+    ]
+    for order in orders:
+        assert order.shape == (feed.steps_per_epoch(size, batch_size), batch_size)
+        assert {len(set(batch)) for batch in order} == {batch_size}
+        assert set(order.ravel()) == set(range(size))
+    assert len({order.tobytes() for order in orders}) == len(orders)
 
 
 def test_names_of_networks():
