@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -64,20 +65,27 @@ class Devices(NamedTuple):
 
     def replicate(self, tree: Any) -> Any:
         """Arrays, whole on every device; every process gives the same ones."""
-        return jax.jit(lambda tree: tree, out_shardings=self.replicated)(tree)
+        return _replicator(self.replicated)(tree)
+
+
+@lru_cache
+def _replicator(sharding: NamedSharding) -> Callable[[Any], Any]:
+    # Unlike jax.device_put this also takes keys to the devices of other processes.
+    return jax.jit(lambda tree: tree, out_shardings=sharding)
 
 
 def all_devices() -> Devices:
     """All devices of all processes."""
-    return _over(jax.devices())
+    return over(jax.devices())
 
 
 def one_device() -> Devices:
     """This process's first device."""
-    return _over(jax.local_devices()[:1])
+    return over(jax.local_devices()[:1])
 
 
-def _over(devices: list[jax.Device]) -> Devices:
+def over(devices: list[jax.Device]) -> Devices:
+    """These devices."""
     # Axes of the explicit kind, jax's default, would want shardings in every function's types.
     mesh: Mesh = jax.make_mesh(
         (len(devices),), ("batch",), axis_types=(AxisType.Auto,), devices=devices

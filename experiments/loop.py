@@ -75,10 +75,15 @@ def cosine(lr: float, epoch: int, epochs: int) -> float:
     return lr * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
-def with_learning_rate(state: Any, lr: float) -> Any:
-    """The state with another learning rate in its optimiser (`optax.inject_hyperparams`)."""
+def with_learning_rate(state: Any, lr: float, devices: Devices) -> Any:
+    """The state with another learning rate in its optimiser (`optax.inject_hyperparams`).
+
+    All other arrays are those of the given state, which a step takes with them.
+    """
     old = state.opt_state.hyperparams
-    new = old | {"learning_rate": jnp.asarray(lr, old["learning_rate"].dtype)}
+    # Placed like the rest of the state; else the step would be compiled once more for it.
+    rate = devices.replicate(jnp.asarray(lr, old["learning_rate"].dtype))
+    new = old | {"learning_rate": rate}
     return state._replace(opt_state=state.opt_state._replace(hyperparams=new))
 
 
@@ -171,7 +176,7 @@ def train(
     for number in range(schedule.epochs):
         begin = time.perf_counter()
         lr = cosine(schedule.lr, number, schedule.epochs)
-        state = with_learning_rate(state, lr)
+        state = with_learning_rate(state, lr, compiled.devices)
         infos: list[Any] = []
         for i, batch in enumerate(training.epoch(number)):
             state, info = compiled.step(state, source_variables, batch)
