@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import needed
 
-from experiments import cli, evaluate, feed, loop, train, zoo
+from experiments import cli, evaluate, feed, train, zoo
 from experiments.config import Config
 from l2t_jax.models import cifar_resnet
 
@@ -140,11 +140,6 @@ def test_pictures_of_the_source_networks_own_domain(checkpoint, capsys, tmp_path
     assert abs(int(capsys.readouterr().out.split()[0]) - 2467) <= 3
     agree = np.load(predictions)["predictions"] == np.load(published)["predictions"]
     assert agree.sum() >= 4990
-
-
-def test_the_schedule_is_constant_in_an_epoch_and_a_cosine_over_them():
-    rates = [loop.cosine(0.1, epoch, 200) for epoch in (0, 100, 199)]
-    np.testing.assert_allclose(rates, [0.1, 0.05, 0.1 * (1 + np.cos(np.pi * 199 / 200)) / 2])
 
 
 @pytest.mark.parametrize(("size", "batch_size"), [(10, 4), (12, 4), (5, 5), (7, 1)])
