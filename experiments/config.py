@@ -110,6 +110,7 @@ class Config:
 
     def check(self) -> None:
         """Raises a ValueError for values outside their range, before anything is read."""
+        share = self.crop_share
         ranges: list[tuple[str, float | None, bool, str]] = [
             ("image_size", self.image_size, self.image_size >= 8, "8 or more"),
             ("test_fraction", self.test_fraction, 0 < self.test_fraction < 1, "between 0 and 1"),
@@ -120,7 +121,7 @@ class Config:
             ("unroll_steps", self.unroll_steps, self.unroll_steps >= 0, "0 or more"),
             ("momentum", self.momentum, 0 <= self.momentum < 1, "0 to below 1"),
             ("workers", self.workers, self.workers >= 0, "0 or more"),
-            ("crop_share", self.crop_share, 0 < (self.crop_share or 1) <= 1, "above 0, up to 1"),
+            ("crop_share", share, share is None or 0 < share <= 1, "above 0, up to 1"),
             ("seed", self.seed, 0 <= self.seed < 2**32, "0 to 4294967295"),
         ] + [
             (name, getattr(self, name), 0 <= getattr(self, name) < math.inf, "0 or more, finite")
