@@ -39,9 +39,19 @@ class Config:
     val_fraction: float = 0.1
     #: Training images taken of each class; all of them if not given.
     per_class: int | None = None
-    #: crop-flip: pad by 4 pixels, crop back at random, mirror at random. auto: crop-flip, but
-    #: none for digits.
-    augment: Literal["auto", "none", "crop-flip"] = "auto"
+    #: crop-flip: pad by 4 pixels, crop back at random, mirror at random. resized-crop: crop 8 to
+    #: 100 % of a folder's image, scale to --image-size, mirror at random. auto: resized-crop where
+    #: workers decode, none for digits, else crop-flip.
+    augment: Literal["auto", "none", "crop-flip", "resized-crop"] = "auto"
+    #: memory: all images are decoded first, the training images live on the device. workers: a
+    #: folder's images are decoded when they are needed, the training images by processes. auto:
+    #: workers for folders at --image-size 128 or more, or with over 2 GiB of decoded images.
+    loader: Literal["auto", "memory", "workers"] = "auto"
+    #: Processes that decode training images; 0: a thread of this one.
+    workers: int = 4
+    #: Of the shorter side of a folder's image, how much the centre crop keeps that is validated and
+    #: tested on; 0.875 at --image-size 128 or more, else 1, if not given.
+    crop_share: float | None = None
 
     #: Source network: resnetN, cifar-resnetN, vggN or vggN_bn.
     source: str = "resnet32"
@@ -58,7 +68,8 @@ class Config:
 
     #: Passes over the training images.
     epochs: int = 200
-    #: Images a step. The last batch of an epoch is filled up with images of its beginning.
+    #: Images a step, divided over all devices. The last batch of an epoch is filled up with images
+    #: of its beginning.
     batch_size: int = 128
     #: Learning rate of the inner SGD at the start; follows a cosine, constant in an epoch.
     lr: float = 0.1
@@ -88,9 +99,19 @@ class Config:
     #: runs/METHOD-DATA-SEED if not given.
     run_dir: Annotated[Path | None, arg(metavar="FOLDER")] = None
 
+    #: To train with several processes, on one machine or on many, start this command in each with
+    #: the address of the first, which writes the files. auto: jax finds the other processes by
+    #: itself, as under Slurm and on TPU pods, without --processes and --process.
+    coordinator: Annotated[str | None, arg(metavar="HOST:PORT|auto")] = None
+    #: Number of processes.
+    processes: int | None = None
+    #: Which of them this one is, from 0.
+    process: int | None = None
+
     def check(self) -> None:
         """Raises a ValueError for values outside their range, before anything is read."""
-        ranges: list[tuple[str, float, bool, str]] = [
+        share = self.crop_share
+        ranges: list[tuple[str, float | None, bool, str]] = [
             ("image_size", self.image_size, self.image_size >= 8, "8 or more"),
             ("test_fraction", self.test_fraction, 0 < self.test_fraction < 1, "between 0 and 1"),
             ("val_fraction", self.val_fraction, 0 < self.val_fraction < 1, "between 0 and 1"),
@@ -99,6 +120,8 @@ class Config:
             ("batch_size", self.batch_size, self.batch_size > 0, "1 or more"),
             ("unroll_steps", self.unroll_steps, self.unroll_steps >= 0, "0 or more"),
             ("momentum", self.momentum, 0 <= self.momentum < 1, "0 to below 1"),
+            ("workers", self.workers, self.workers >= 0, "0 or more"),
+            ("crop_share", share, share is None or 0 < share <= 1, "above 0, up to 1"),
             ("seed", self.seed, 0 <= self.seed < 2**32, "0 to 4294967295"),
         ] + [
             (name, getattr(self, name), 0 <= getattr(self, name) < math.inf, "0 or more, finite")
@@ -116,6 +139,35 @@ class Config:
                 f"--method {self.method} without --source-weights came; wanted the file with "
                 f"the trained weights of {self.source}"
             )
+
+        if (self.loader, self.augment) in (("workers", "crop-flip"), ("memory", "resized-crop")):
+            raise ValueError(
+                f"--loader {self.loader} with --augment {self.augment} came; wanted resized-crop "
+                "or none with workers, crop-flip or none with memory"
+            )
+        self._check_processes()
+
+    def _check_processes(self) -> None:
+        """Raises a ValueError unless the options for several processes belong together."""
+        numbers = (self.processes, self.process)
+        given = ", ".join(
+            f"--{name} {getattr(self, name)}"
+            for name in ("coordinator", "processes", "process")
+            if getattr(self, name) is not None
+        )
+        if self.coordinator == "auto" and numbers != (None, None):
+            raise ValueError(f"{given} came; wanted --coordinator auto alone")
+        if self.coordinator in (None, "auto"):
+            if numbers != (None, None):
+                raise ValueError(f"{given} came; wanted --coordinator with them")
+            return
+        if self.processes is None or self.process is None:
+            raise ValueError(f"{given} came; wanted --processes and --process with it")
+        host, _, port = self.coordinator.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ValueError(f"--coordinator {self.coordinator} came; wanted HOST:PORT or auto")
+        if not 0 <= self.process < self.processes:
+            raise ValueError(f"{given} came; wanted a process from 0 to --processes less 1")
 
     def pairs_or_default(self) -> str:
         """The pairs asked for, or the method's own choice."""

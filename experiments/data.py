@@ -3,18 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from experiments.files import read_npz
+from experiments.folders import ImageFiles, list_folder
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
+
+class Images(Protocol):
+    """Labelled images, in memory or in files.
+
+    Attributes:
+      labels: int32, ``[N]``, from 0 to the number of classes minus 1.
+      classes: the classes' names, in the labels' order.
+      image_shape: height, width and channels, the same for all.
+    """
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...
+
+    def take(self, indices: np.ndarray) -> Self:
+        """The samples at these indices."""
+        ...
+
+    def load(self, indices: np.ndarray) -> np.ndarray:
+        """The images at these indices, uint8 RGB."""
+        ...
+
+
+Part = TypeVar("Part", bound=Images)
 
 
 class Dataset(NamedTuple):
-    """Labelled images.
+    """Labelled images in memory.
 
     Attributes:
       images: uint8 RGB, ``[N, H, W, 3]``.
@@ -26,26 +55,38 @@ class Dataset(NamedTuple):
     labels: np.ndarray
     classes: tuple[str, ...]
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        _, height, width, channels = self.images.shape
+        return height, width, channels
+
     def take(self, indices: np.ndarray) -> Dataset:
         """The samples at these indices."""
         return self._replace(images=self.images[indices], labels=self.labels[indices])
 
+    def load(self, indices: np.ndarray) -> np.ndarray:
+        """The images at these indices."""
+        return self.images[indices]
 
-class Splits(NamedTuple):
+
+class Splits(NamedTuple, Generic[Part]):
     """The three parts of an experiment's data."""
 
-    train: Dataset
-    validation: Dataset
-    test: Dataset
+    train: Part
+    validation: Part
+    test: Part
 
 
-def load(source: str, image_size: int) -> Dataset:
-    """Reads an image set.
+def load(source: str, image_size: int, crop_share: float | None = None) -> Dataset | ImageFiles:
+    """Reads an image set; of a folder the list of its files, whose headers alone are read.
 
     Args:
       source: ``digits`` (scikit-learn's 1797 handwritten digits), an ``.npz`` file with ``images``
         and ``labels``, or a folder with one folder of images a class.
       image_size: side in pixels that the digits and the images of a folder are brought to.
+      crop_share: of the shorter side of a folder's images, how much the centre crop keeps; see
+        `list_folder`.
 
     Returns:
       The data.
@@ -60,8 +101,15 @@ def load(source: str, image_size: int) -> Dataset:
     if not path.exists():
         raise FileNotFoundError(f"no such data: {source}; wanted digits, an .npz file or a folder")
     if path.is_dir():
-        return folder(path, image_size)
+        return list_folder(path, image_size, crop_share)
     return npz(path)
+
+
+def in_memory(images: Dataset | ImageFiles) -> Dataset:
+    """The images, all decoded."""
+    if isinstance(images, Dataset):
+        return images
+    return Dataset(images.load(np.arange(len(images.labels))), images.labels, images.classes)
 
 
 def digits(image_size: int) -> Dataset:
@@ -120,33 +168,7 @@ def npz(path: Path) -> Dataset:
     return Dataset(images, labels.astype(np.int32), classes)
 
 
-def folder(path: Path, image_size: int) -> Dataset:
-    """Reads a folder of class folders; each image is scaled and centre-cropped to a square."""
-    names = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
-    if not names:
-        raise ValueError(f"{path} holds no folder; wanted one a class")
-    images, labels, broken, empty = [], [], [], []
-    for label, name in enumerate(names):
-        files = sorted(f for f in (path / name).iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
-        if not files:
-            empty.append(name)
-        for file in files:
-            try:
-                with Image.open(file) as image:
-                    square = ImageOps.fit(image.convert("RGB"), (image_size, image_size))
-            except (OSError, ValueError, Image.DecompressionBombError) as error:
-                broken.append(f"{name}/{file.name} ({error})")
-                continue
-            images.append(np.asarray(square))
-            labels.append(label)
-    if empty:
-        raise ValueError(f"{path}: no images in the class folders {', '.join(empty)}")
-    if broken:
-        raise ValueError(f"{path}: unreadable images: {'; '.join(broken)}")
-    return Dataset(np.stack(images), np.array(labels, np.int32), tuple(names))
-
-
-def hold_out(data: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+def hold_out(data: Part, fraction: float, seed: int) -> tuple[Part, Part]:
     """Divides off a part of every class.
 
     Args:
@@ -168,7 +190,7 @@ def hold_out(data: Dataset, fraction: float, seed: int) -> tuple[Dataset, Datase
     return data.take(np.flatnonzero(~held)), data.take(np.flatnonzero(held))
 
 
-def per_class(data: Dataset, count: int, seed: int) -> Dataset:
+def per_class(data: Part, count: int, seed: int) -> Part:
     """Takes ``count`` images of each class.
 
     Raises:
@@ -188,12 +210,12 @@ def per_class(data: Dataset, count: int, seed: int) -> Dataset:
     return data.take(np.sort(np.concatenate(chosen)))
 
 
-def check_test(train: Dataset, test: Dataset) -> None:
+def check_test(train: Images, test: Images) -> None:
     """Raises a ValueError unless test images and labels are of the training data's kind."""
-    if test.images.shape[1:] != train.images.shape[1:]:
+    if test.image_shape != train.image_shape:
         raise ValueError(
-            f"test images of shape {test.images.shape[1:]} came; wanted "
-            f"{train.images.shape[1:]}, as in the training data"
+            f"test images of shape {test.image_shape} came; wanted {train.image_shape}, as in the "
+            "training data"
         )
     # Fewer classes will do where they are the first ones: their labels mean the same.
     if test.classes != train.classes[: len(test.classes)]:

@@ -12,8 +12,9 @@ import numpy as np
 from tqdm import tqdm
 from tyro.conf import arg
 
-from experiments import cli, data, loop, methods, plots
+from experiments import cli, data, devices, loop, methods, plots
 from experiments.config import Config, MethodName
+from experiments.feed import InMemory
 from l2t_jax import Network, Variables, all_pairs, concatenate, join_variables
 from l2t_jax.models import cifar_resnet
 
@@ -94,7 +95,7 @@ def two_digits(digits: data.Dataset, seed: int, copies: int = 1) -> list[data.Da
     return [data.Dataset(images, digits.labels[digit], digits.classes) for digit in (red, green)]
 
 
-def target_splits(digits: data.Dataset, per_class: int, seed: int) -> data.Splits:
+def target_splits(digits: data.Dataset, per_class: int, seed: int) -> data.Splits[data.Dataset]:
     """The target's data: a quarter of the digits to learn, one to validate, a half to test."""
     rest, test = data.hold_out(digits, 0.5, seed)
     train, validation = data.hold_out(rest, 0.5, seed)
@@ -110,13 +111,14 @@ def train_source(digits: data.Dataset, colour: int) -> Variables:
         for part, copies in zip(data.hold_out(digits, 0.2, seed=0), (3, 1), strict=True)
     )
     method = methods.make(Config(method="scratch"), None, SOURCE, [])
-    compiled = loop.compile_method(method, SOURCE, augment=False)
-    schedule = loop.Schedule(epochs=6, batch_size=32, lr=0.1, seed=colour)
-    splits = data.Splits(train, test, test)
-    steps = schedule.epochs * loop.steps_per_epoch(len(train.labels), schedule.batch_size)
+    device = devices.one_device()
+    compiled = loop.compile_method(method, SOURCE, device)
+    training = InMemory(train, device, batch_size=32, seed=colour, augment=False)
+    schedule = loop.Schedule(epochs=6, lr=0.1, seed=colour)
+    steps = schedule.epochs * training.steps
     with tqdm(total=steps, desc=f"source: {COLOURS[colour]} digit", unit="step") as bar:
         result = loop.train(
-            compiled, None, splits, schedule, on_step=lambda step, info: bar.update()
+            compiled, None, training, test, test, schedule, on_step=lambda step, info: bar.update()
         )
     print(f"source for the {COLOURS[colour]} digit: {100 * result.test_accuracy:.1f} % right")
     return result.variables
@@ -126,12 +128,13 @@ def run_method(
     config: Config,
     source: Network,
     variables: Variables,
-    splits: list[data.Splits],
+    splits: list[data.Splits[data.Dataset]],
     options: Options,
 ) -> Outcome:
     """Trains the target by one method, once with each seed."""
     method = methods.make(config, source, TARGET, list(PAIRS))
-    compiled = loop.compile_method(method, TARGET, augment=False)
+    device = devices.one_device()
+    compiled = loop.compile_method(method, TARGET, device)
     batch_size = len(splits[0].train.labels) // 2
     begin, accuracies, weights = time.perf_counter(), [], []
     with tqdm(total=2 * options.epochs * len(splits), desc=config.method, unit="step") as bar:
@@ -139,8 +142,10 @@ def run_method(
             result = loop.train(
                 compiled,
                 variables,
-                parts,
-                loop.Schedule(options.epochs, batch_size, config.lr, seed),
+                InMemory(parts.train, device, batch_size, seed, augment=False),
+                parts.validation,
+                parts.test,
+                loop.Schedule(options.epochs, config.lr, seed),
                 on_step=lambda step, info: bar.update(),
             )
             accuracies.append(result.test_accuracy)

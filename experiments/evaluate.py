@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 from tyro.conf import arg
 
-from experiments import cli, data, loop, zoo
+from experiments import classify, cli, data, devices, zoo
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,10 @@ class Options:
     data: Annotated[str, arg(metavar="digits|FILE.npz|FOLDER")]
     #: Side in pixels that the digits and the images of a folder are brought to.
     image_size: int = 32
-    #: Images a forward pass.
+    #: Of the shorter side of a folder's image, how much the centre crop keeps; 0.875 at
+    #: --image-size 128 or more, else 1, if not given.
+    crop_share: float | None = None
+    #: Images a forward pass, divided over all devices.
     batch_size: int = 500
     #: Where to write the predicted classes, as an npz file with the key predictions.
     predictions: Annotated[Path | None, arg(metavar="FILE.npz")] = None
@@ -48,9 +51,11 @@ def main(options: Options) -> int:
         raise ValueError(f"no folder {options.predictions.parent} for --predictions")
     if options.image_size < 8:
         raise ValueError(f"--image-size {options.image_size} came; wanted 8 or more")
-    dataset = data.load(options.data, options.image_size)
-    network, variables = zoo.load(options.network, options.weights, dataset.images.shape[1:])
-    images = jax.ShapeDtypeStruct((1, *dataset.images.shape[1:]), np.float32)
+    if options.crop_share is not None and not 0 < options.crop_share <= 1:
+        raise ValueError(f"--crop-share {options.crop_share} came; wanted above 0, up to 1")
+    dataset = data.load(options.data, options.image_size, options.crop_share)
+    network, variables = zoo.load(options.network, options.weights, dataset.image_shape)
+    images = jax.ShapeDtypeStruct((1, *dataset.image_shape), np.float32)
     classes = jax.eval_shape(
         lambda variables, images: network.apply(variables, images, train=False).logits,
         variables,
@@ -61,10 +66,16 @@ def main(options: Options) -> int:
             f"data of {len(dataset.classes)} classes came for a network of {classes}; wanted at "
             "most as many"
         )
-    evaluate = loop.compile_evaluation(network)
+    everywhere = devices.all_devices()
+    evaluate = classify.compile_evaluation(network, everywhere)
     with tqdm(total=len(dataset.labels), unit="image", dynamic_ncols=True) as bar:
-        predictions = loop.predict(
-            evaluate, variables, dataset.images, options.batch_size, on_batch=bar.update
+        predictions = classify.predict(
+            evaluate,
+            everywhere,
+            everywhere.replicate(variables),
+            dataset,
+            options.batch_size,
+            on_batch=bar.update,
         )
     right = int(np.sum(predictions == dataset.labels))
     print(f"{right} of {len(predictions)} right: {100 * right / len(predictions):.2f} %")

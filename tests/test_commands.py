@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import needed
 
-from experiments import cli, evaluate, loop, train, zoo
+from experiments import cli, evaluate, feed, train, zoo
 from experiments.config import Config
 from l2t_jax.models import cifar_resnet
 
@@ -142,18 +142,16 @@ def test_pictures_of_the_source_networks_own_domain(checkpoint, capsys, tmp_path
     assert agree.sum() >= 4990
 
 
-def test_the_schedule_is_constant_in_an_epoch_and_a_cosine_over_them():
-    rates = [loop.cosine(0.1, epoch, 200) for epoch in (0, 100, 199)]
-    np.testing.assert_allclose(rates, [0.1, 0.05, 0.1 * (1 + np.cos(np.pi * 199 / 200)) / 2])
-
-
 @pytest.mark.parametrize(("size", "batch_size"), [(10, 4), (12, 4), (5, 5), (7, 1)])
 def test_every_image_comes_in_every_epoch(size, batch_size):
-    order = np.random.default_rng(0)
-    batches = list(loop.batches(order, size, batch_size))
-    assert len(batches) == loop.steps_per_epoch(size, batch_size) == -(-size // batch_size)
-    assert {len(set(batch)) for batch in batches} == {batch_size}
-    assert set(np.concatenate(batches)) == set(range(size))
+    orders = [
+        feed.epoch_order(seed, epoch, size, batch_size) for seed in (0, 1) for epoch in (0, 1)
+    ]
+    for order in orders:
+        assert order.shape == (feed.steps_per_epoch(size, batch_size), batch_size)
+        assert {len(set(batch)) for batch in order} == {batch_size}
+        assert set(order.ravel()) == set(range(size))
+    assert len({order.tobytes() for order in orders}) == len(orders)
 
 
 def test_names_of_networks():

@@ -41,7 +41,7 @@ def test_digits():
 
 
 def test_folder_of_class_folders(folder):
-    dataset = data.load(str(folder), 16)
+    dataset = data.in_memory(data.load(str(folder), 16))
     assert dataset.images.shape == (6, 16, 16, 3)
     assert dataset.classes == ("cat", "dog")
     assert dataset.labels.tolist() == [0, 0, 1, 1, 1, 1]

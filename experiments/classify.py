@@ -1,0 +1,75 @@
+"""Classifying images with a network in evaluation mode, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from experiments.data import Images
+from experiments.devices import Devices
+from experiments.preprocess import normalise
+from l2t_jax import Network, Variables
+
+
+def compile_evaluation(network: Network, devices: Devices) -> Callable[[Variables, Any], Array]:
+    """The jitted forward pass in evaluation mode, ``(variables, uint8 images) -> classes``."""
+
+    def classify(variables: Variables, images: Array) -> Array:
+        logits = network.apply(variables, normalise(images), train=False).logits
+        return jnp.argmax(logits, axis=-1)
+
+    whole, split = devices.replicated, devices.split
+    return jax.jit(classify, in_shardings=(whole, split), out_shardings=whole)
+
+
+def predict(
+    evaluate: Callable[[Variables, Any], Array],
+    devices: Devices,
+    variables: Variables,
+    images: Images,
+    batch_size: int = 500,
+    on_batch: Callable[[int], object] = lambda images: None,
+) -> np.ndarray:
+    """The predicted class of every image.
+
+    Args:
+      evaluate: from `compile_evaluation`, for the same devices.
+      devices: where it runs.
+      variables: the network's.
+      images: what to classify; never more than three batches are held at once.
+      batch_size: images a forward pass, rounded up to a multiple of the devices. The last batch is
+        padded, so that one shape is compiled.
+      on_batch: called after each batch with its number of images.
+
+    Returns:
+      Class numbers, ``[N]``.
+    """
+    total = len(images.labels)
+    batch_size = devices.round_up(min(batch_size, total))
+    rows = devices.rows(batch_size)
+    predictions: list[Array] = []
+    for begin in range(0, total, batch_size):
+        part = images.load(begin + rows[begin + rows < total])
+        padding = np.zeros((len(rows) - len(part), *images.image_shape), np.uint8)
+        batch = devices.batch(np.concatenate([part, padding]), batch_size)
+        predictions.append(evaluate(variables, batch))
+        # The next batch is read while the device works on this one.
+        jax.block_until_ready(predictions[-2:-1])
+        on_batch(min(batch_size, total - begin))
+    return np.concatenate(jax.device_get(predictions))[:total]
+
+
+def accuracy(
+    evaluate: Callable[[Variables, Any], Array],
+    devices: Devices,
+    variables: Variables,
+    images: Images,
+) -> float:
+    """Share of the images classified right, from 0 to 1."""
+    predictions = predict(evaluate, devices, variables, images)
+    return float(np.mean(predictions == images.labels))

@@ -1,0 +1,82 @@
+"""The training loop: donated states, the best epoch, one compilation."""
+
+import jax
+import numpy as np
+import pytest
+from small import network
+
+from experiments import devices, loop, methods
+from experiments.config import Config
+from experiments.data import Dataset
+from experiments.feed import InMemory
+from l2t_jax import Method, target_variables
+
+
+def dataset(seed: int, size: int) -> Dataset:
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (size, 4, 4, 3), dtype=np.uint8)
+    return Dataset(images, rng.integers(0, 3, size).astype(np.int32), ("a", "b", "c"))
+
+
+def methods_to_test() -> dict[str, Method]:
+    net, config = network((4, 5)), Config(method="l2t-ww", unroll_steps=1, meta_lr=0.01)
+    return {
+        "scratch": methods.make(Config(method="scratch"), None, net, []),
+        "l2t-ww": methods.make(config, net, net, [(0, 0), (1, 1)]),
+    }
+
+
+def train(name: str, epochs: int, accuracies: list[float], monkeypatch) -> tuple:
+    """Trains with these validation accuracies, whatever the network says."""
+    net, device = network((4, 5)), devices.one_device()
+    compiled = loop.compile_method(methods_to_test()[name], net, device)
+    source = None if name == "scratch" else net.init(jax.random.key(9), np.zeros((1, 4, 4, 3), "f"))
+    training = InMemory(dataset(0, 20), device, batch_size=8, seed=1, augment=True)
+    seen = iter([*accuracies[:epochs], 0.5])  # and of the test
+    monkeypatch.setattr(loop, "accuracy", lambda *args: next(seen))
+    parts = dataset(1, 4), dataset(2, 4)
+    # Rates that do not depend on the number of epochs: a shorter run is a longer one's beginning.
+    monkeypatch.setattr(loop, "cosine", lambda lr, epoch, epochs: lr / (epoch + 1))
+    schedule = loop.Schedule(epochs, lr=0.05, seed=0)
+    return compiled, loop.train(compiled, source, training, *parts, schedule)
+
+
+@pytest.mark.parametrize("name", ["scratch", "l2t-ww"])
+def test_the_best_variables_outlive_the_donated_states(name, monkeypatch):
+    """After the best epoch training goes on; what is kept is what a run that ends there gives."""
+    accuracies = [0.1, 0.9, 0.3, 0.9]
+    _, whole = train(name, 4, accuracies, monkeypatch)
+    _, short = train(name, 2, accuracies, monkeypatch)
+    _, last = train(name, 4, [0.1, 0.2, 0.3, 0.9], monkeypatch)
+    assert whole.best_epoch.epoch == short.best_epoch.epoch == 2
+    for kept, ended in zip(
+        jax.tree.leaves(whole.variables), jax.tree.leaves(short.variables), strict=True
+    ):
+        np.testing.assert_array_equal(kept, ended)
+    moved = [
+        np.any(np.asarray(a) != np.asarray(b))
+        for a, b in zip(
+            jax.tree.leaves(whole.variables), jax.tree.leaves(last.variables), strict=True
+        )
+    ]
+    assert all(moved)
+
+
+def test_a_step_is_compiled_once_and_takes_the_state_that_it_is_given(monkeypatch):
+    compiled, _ = train("scratch", 3, [0.1, 0.2, 0.3], monkeypatch)
+    assert compiled.step._cache_size() == 1
+    training = InMemory(dataset(0, 20), compiled.devices, batch_size=8, seed=1, augment=False)
+    state = loop.first_state(compiled, None, training, seed=0)
+    pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
+    assert len(set(pointers)) == len(pointers)  # no memory is given twice
+    before = loop.with_learning_rate(state, 0.1, compiled.devices)
+    state, _ = compiled.step(before, None, next(training.epoch(0)))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.inner))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.opt_state))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+    assert np.isfinite(jax.tree.leaves(target_variables(state).params)[0]).all()
+
+
+def test_the_schedule_is_constant_in_an_epoch_and_a_cosine_over_them():
+    rates = [loop.cosine(0.1, epoch, 200) for epoch in (0, 100, 199)]
+    np.testing.assert_allclose(rates, [0.1, 0.05, 0.1 * (1 + np.cos(np.pi * 199 / 200)) / 2])
