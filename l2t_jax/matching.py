@@ -13,6 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from l2t_jax._channels import repeat
+from l2t_jax._convolution import convolve
 from l2t_jax._typing import Array, ArrayOrShape, Float
 
 Pair = tuple[int, int]
@@ -156,7 +158,8 @@ def project(
     Returns:
       ``[B, H, W, C_source]``.
     """
-    return features @ projection.kernel + projection.bias
+    projected = convolve(features, projection.kernel[None, None])
+    return projected + repeat(projection.bias, projected.shape)
 
 
 def channel_errors(
@@ -205,20 +208,23 @@ def channel_errors(
             )
     errors: dict[int, Array] = {}
     for layer in sorted({n for _, n in pairs}):
-        # All pairs of one target layer share one projection: one pass over its feature map.
+        # All pairs of one target layer share one pass over its map: one projection, one
+        # difference. Only the small errors are taken apart again.
         members = [i for i, (_, n) in enumerate(pairs) if n == layer]
+        target = target_features[layer]
+        _, height, width, _ = target.shape
+        sources = [resize(source_features[pairs[i][0]], (height, width)) for i in members]
         fused = Projection(
             *(
                 jnp.concatenate(p, axis=-1)
                 for p in zip(*(projections[i] for i in members), strict=True)
             )
         )
-        projected = project(fused, target_features[layer])
-        ends = itertools.accumulate(source_features[pairs[i][0]].shape[-1] for i in members)
-        parts = jnp.split(projected, list(ends)[:-1], axis=-1)
-        for i, part in zip(members, parts, strict=True):
-            source = resize(source_features[pairs[i][0]], (part.shape[1], part.shape[2]))
-            errors[i] = jnp.mean(jnp.square(part - source), axis=(1, 2))
+        difference = project(fused, target) - jnp.concatenate(sources, axis=-1)
+        squares = jnp.mean(jnp.square(difference), axis=(1, 2))
+        ends = itertools.accumulate(source.shape[-1] for source in sources)
+        parts = jnp.split(squares, list(ends)[:-1], axis=-1)
+        errors.update(zip(members, parts, strict=True))
     return tuple(errors[i] for i in range(len(pairs)))
 
 

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from l2t_jax import Network, Variables, output_shapes
+from l2t_jax import Network, Variables, _convolution, output_shapes
+from l2t_jax._channels import repeat, total
 from l2t_jax.models import (
     cifar_resnet,
-    convolution,
     from_torch,
     imagenet_resnet,
     to_torch,
@@ -86,13 +86,13 @@ def test_initialisation_is_the_published_one():
 
 @pytest.mark.parametrize("channels", [0, 128])
 @pytest.mark.parametrize(
-    ("size", "kernel", "stride"), [(2, 3, 1), (4, 3, 2), (8, 3, 1), (5, 1, 2), (9, 7, 2), (3, 3, 1)]
+    ("size", "kernel", "stride"), [(2, 3, 1), (4, 3, 2), (8, 3, 1), (5, 1, 2), (4, 1, 1), (9, 7, 2)]
 )
 def test_every_form_and_derivative_of_a_convolution_is_jaxs_own(
     size, kernel, stride, channels, monkeypatch
 ):
-    monkeypatch.setattr(convolution, "CHANNELS", channels)
-    monkeypatch.setattr(convolution, "SLICES", 4000)  # several parts
+    monkeypatch.setattr(_convolution, "CHANNELS", channels)
+    monkeypatch.setattr(_convolution, "SLICES", 4000)  # several parts
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.standard_normal((6, size, size, 3)))
     w = jnp.asarray(rng.standard_normal((kernel, kernel, 3, 4)))
@@ -104,7 +104,7 @@ def test_every_form_and_derivative_of_a_convolution_is_jaxs_own(
         )
 
     def ours(x, w):
-        return convolution.convolve(x, w, (stride, stride), padding)
+        return _convolution.convolve(x, w, (stride, stride), padding)
 
     def gradient(conv):
         return jax.grad(lambda x, w: jnp.sum(jnp.sin(conv(x, w))), argnums=(0, 1))
@@ -126,6 +126,31 @@ def test_every_form_and_derivative_of_a_convolution_is_jaxs_own(
 
     check(ours(x, w), native(x, w))  # outside jit
     jax.tree.map(check, jax.jit(everything(ours))(x, w), jax.jit(everything(native))(x, w))
+
+
+def test_sums_over_all_but_the_channels_and_their_derivatives():
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 4)))
+
+    def normalised(total, repeat):
+        def function(x):
+            centred = x - repeat(total(x) / 6, x.shape)
+            return jnp.sum(jnp.sin(centred * repeat(total(centred**2), x.shape)))
+
+        return function
+
+    def everything(f):
+        squared = jax.grad(lambda x: jnp.sum(jax.grad(f)(x) ** 2))
+        return lambda x: [f(x), jax.jvp(jax.grad(f), (x,), (2 * x,)), squared(x), jax.vmap(f)(x)]
+
+    def check(a, b):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+
+    def own_total(x):
+        return jnp.sum(x, tuple(range(x.ndim - 1)))
+
+    ours, own = normalised(total, repeat), normalised(own_total, jnp.broadcast_to)
+    check(ours(x), own(x))  # outside jit
+    jax.tree.map(check, jax.jit(everything(ours))(x), jax.jit(everything(own))(x))
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from l2t_jax._channels import repeat, total
+from l2t_jax._convolution import convolve
 from l2t_jax._typing import Array
-from l2t_jax.models.convolution import convolve
 
 fan_out_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -24,27 +25,24 @@ def torch_uniform(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) ->
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
-def _convolve(images: Array, kernel: Array, strides: Any, padding: Any, **options: Any) -> Array:
-    """`convolve` as `flax.linen.Conv` calls it; the options say no groups, no dilation."""
-    del options
-    return convolve(images, kernel, strides, padding)
-
-
-def conv(
-    x: Array, features: int, size: int, stride: int = 1, *, use_bias: bool = False, name: str
-) -> Array:
+class Conv(nn.Module):
     """A square convolution with symmetric padding ``size // 2`` and fan-out initialisation."""
-    return nn.Conv(
-        features,
-        (size, size),
-        (stride, stride),
-        padding=size // 2,
-        use_bias=use_bias,
-        kernel_init=fan_out_normal,
-        conv_general_dilated=_convolve,
-        param_dtype=x.dtype,
-        name=name,
-    )(x)
+
+    features: int
+    size: int
+    stride: int = 1
+    use_bias: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", fan_out_normal, shape, x.dtype)
+        edge = (self.size // 2, self.size // 2)
+        y = convolve(x, kernel, (self.stride, self.stride), [edge, edge])
+        if not self.use_bias:
+            return y
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), x.dtype)
+        return y + repeat(bias, y.shape)
 
 
 class BatchNorm(nn.Module):
@@ -65,17 +63,20 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, dtype)
         if train:
-            axes = tuple(range(x.ndim - 1))
-            mean, var = jnp.mean(x, axes), jnp.var(x, axes)
             count = math.prod(x.shape[:-1])
+            mean = total(x) / count
+            centred = x - repeat(mean, x.shape)
+            var = total(centred * centred) / count
             for running, value in (
                 (running_mean, mean),
                 (running_var, var * (count / max(count - 1, 1))),
             ):
                 running.value += self.momentum * (value - running.value)
         else:
-            mean, var = running_mean.value, running_var.value
-        return (x - mean) * (lax.rsqrt(var + self.epsilon) * scale) + bias
+            var = running_var.value
+            centred = x - repeat(running_mean.value, x.shape)
+        factor = repeat(lax.rsqrt(var + self.epsilon) * scale, x.shape)
+        return centred * factor + repeat(bias, x.shape)
 
 
 def max_pool(x: Array, size: int, stride: int, padding: int = 0) -> Array:

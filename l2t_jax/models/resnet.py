@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from l2t_jax._typing import Array
-from l2t_jax.models.layers import BatchNorm, conv, max_pool, torch_uniform
+from l2t_jax.models.layers import BatchNorm, Conv, max_pool, torch_uniform
 from l2t_jax.models.linen import from_linen
 from l2t_jax.networks import Network
 
@@ -26,9 +26,9 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        y = conv(x, self.features, 3, self.stride, name="conv1")
+        y = Conv(self.features, 3, self.stride, name="conv1")(x)
         y = nn.relu(BatchNorm(name="bn1")(y, train))
-        y = conv(y, self.features, 3, name="conv2")
+        y = Conv(self.features, 3, name="conv2")(y)
         y = BatchNorm(name="bn2")(y, train)
         return nn.relu(y + _shortcut(x, self.features, self.stride, self.project, train))
 
@@ -42,11 +42,11 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        y = conv(x, self.features, 1, name="conv1")
+        y = Conv(self.features, 1, name="conv1")(x)
         y = nn.relu(BatchNorm(name="bn1")(y, train))
-        y = conv(y, self.features, 3, self.stride, name="conv2")
+        y = Conv(self.features, 3, self.stride, name="conv2")(y)
         y = nn.relu(BatchNorm(name="bn2")(y, train))
-        y = conv(y, 4 * self.features, 1, name="conv3")
+        y = Conv(4 * self.features, 1, name="conv3")(y)
         y = BatchNorm(name="bn3")(y, train)
         return nn.relu(y + _shortcut(x, 4 * self.features, self.stride, self.project, train))
 
@@ -54,7 +54,7 @@ class Bottleneck(nn.Module):
 def _shortcut(x: Array, features: int, stride: int, project: bool, train: bool) -> Array:
     if not project:
         return x
-    x = conv(x, features, 1, stride, name="downsample.0")
+    x = Conv(features, 1, stride, name="downsample.0")(x)
     return BatchNorm(name="downsample.1")(x, train)
 
 
@@ -78,7 +78,7 @@ class CifarResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> tuple[Array, tuple[Array, ...]]:
-        x = conv(x, 16, 3, use_bias=True, name="conv1")
+        x = Conv(16, 3, use_bias=True, name="conv1")(x)
         x = nn.relu(BatchNorm(name="bn1")(x, train))
         maps = []
         for stage, features in enumerate((16, 32, 64)):
@@ -100,7 +100,7 @@ class ImageNetResNet(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool) -> tuple[Array, tuple[Array, ...]]:
         block, counts = IMAGENET_STAGES[self.depth]
-        x = conv(x, 64, 7, 2, name="conv1")
+        x = Conv(64, 7, 2, name="conv1")(x)
         x = nn.relu(BatchNorm(name="bn1")(x, train))
         maps = [x]
         x = max_pool(x, 3, 2, padding=1)

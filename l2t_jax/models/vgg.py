@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from l2t_jax._typing import Array
-from l2t_jax.models.layers import BatchNorm, conv, max_pool
+from l2t_jax.models.layers import BatchNorm, Conv, max_pool
 from l2t_jax.models.linen import from_linen
 from l2t_jax.models.resnet import check_classes
 from l2t_jax.networks import Network
@@ -35,7 +35,7 @@ class VGG(nn.Module):
         index = 0
         for stage in STAGES[self.depth]:
             for features in stage:
-                x = conv(x, features, 3, use_bias=True, name=f"features.{index}")
+                x = Conv(features, 3, use_bias=True, name=f"features.{index}")(x)
                 if self.batch_norm:
                     x = BatchNorm(name=f"features.{index + 1}")(x, train)
                 x = nn.relu(x)

@@ -15,7 +15,8 @@ CPU, matrix products over shifted slices; elsewhere XLA's own convolutions.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from functools import partial, reduce
 from typing import Any, NamedTuple
 
@@ -23,8 +24,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad
 
+from l2t_jax._forms import define
 from l2t_jax._typing import Array
 
 # Bytes of shifted slices that are worked on at once on a CPU: about what its caches hold.
@@ -65,8 +67,8 @@ class Window(NamedTuple):
 def convolve(
     images: Array,
     kernel: Array,
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
+    strides: Sequence[int] = (1, 1),
+    padding: Sequence[tuple[int, int]] = ((0, 0), (0, 0)),
 ) -> Array:
     """A 2-d convolution without groups or dilation.
 
@@ -95,6 +97,8 @@ def convolve(
 
 
 def native_conv(images: Array, kernel: Array, *, window: Window) -> Array:
+    if window == Window((1, 1), (1, 1), ((0, 0), (0, 0)), window.images):
+        return images @ kernel[0, 0]
     return lax.conv_general_dilated(
         images, kernel, window.strides, window.padding, dimension_numbers=DIMENSIONS
     )
@@ -115,6 +119,8 @@ def native_taps(images: Array, outputs: Array, *, window: Window) -> Array:
 
 def few_channels(kernel: Array, window: Window) -> bool:
     """Whether XLA's own convolution is the faster form on a CPU."""
+    if window.size == (1, 1):
+        return False  # nothing to write
     return kernel.shape[3] < CHANNELS and window.outputs[0] * window.outputs[1] > SMALL_MAP
 
 
@@ -134,15 +140,14 @@ def cpu_spread(outputs: Array, kernel: Array, *, window: Window) -> Array:
 
 
 def cpu_taps(images: Array, outputs: Array, *, window: Window) -> Array:
-    # Slices as the right operand: as the left one they would be transposed, at a cost.
-    products = [
-        jnp.einsum("bhwo,bhwi->oi", output, shifted(image, window))
-        for image, output in zip(
-            split(images, images, window), split(outputs, images, window), strict=True
-        )
-    ]
-    gradient = reduce(jnp.add, products).T
-    return gradient.reshape(*window.size, images.shape[3], outputs.shape[3])
+    shape = (*window.size, images.shape[3], outputs.shape[3])
+    parts = zip(split(images, images, window), split(outputs, images, window), strict=True)
+    # The left operand is transposed first: it had better be the smaller one.
+    if math.prod(shape[:3]) < shape[3]:
+        products = [jnp.einsum("bhwi,bhwo->io", shifted(x, window), y) for x, y in parts]
+        return reduce(jnp.add, products).reshape(shape)
+    products = [jnp.einsum("bhwo,bhwi->oi", y, shifted(x, window)) for x, y in parts]
+    return reduce(jnp.add, products).T.reshape(shape)
 
 
 def shifted(images: Array, window: Window) -> Array:
@@ -200,59 +205,21 @@ def join(parts: list[Array]) -> Array:
     return jnp.stack(parts, axis=1).reshape(-1, *parts[0].shape[1:])
 
 
-def define(
-    name: str,
-    native: Callable[..., Array],
-    cpu: Callable[..., Array],
-    transposes: tuple[Callable[..., Array], Callable[..., Array]],
-) -> Primitive:
-    """A bilinear primitive with its forms by platform, its derivatives and its batching."""
-    primitive = Primitive(name)
-
-    def outside_jit(*operands: Array, **options: Any) -> Array:
-        forms = {"cpu": partial(cpu, **options), "default": partial(native, **options)}
-        return lax.platform_dependent(*operands, **forms)
-
-    def shape(left: Any, right: Any, **options: Any) -> Any:
-        result = jax.eval_shape(partial(native, **options), left, right)
-        return left.update(shape=result.shape, dtype=result.dtype)
-
-    def batched(operands: Any, axes: Any, **options: Any) -> tuple[Array, int]:
-        return jax.vmap(partial(native, **options), axes)(*operands), 0
-
-    primitive.def_impl(outside_jit)
-    primitive.def_abstract_eval(shape)
-    mlir.register_lowering(primitive, mlir.lower_fun(native, multiple_results=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(cpu, multiple_results=False), platform="cpu")
-    ad.defbilinear(primitive, *transposes)
-    batching.primitive_batchers[primitive] = batched
-    return primitive
-
-
-conv_p: Primitive = define(
-    "conv",
-    native_conv,
-    cpu_conv,
-    (
-        lambda y, x, k, window: spread_p.bind(y, k, window=window),
-        lambda y, x, k, window: taps_p.bind(x, y, window=window),
-    ),
+conv_p: Primitive = define("conv", native_conv, cpu_conv)
+spread_p: Primitive = define("conv_spread", native_spread, cpu_spread)
+taps_p: Primitive = define("conv_taps", native_taps, cpu_taps)
+ad.defbilinear(
+    conv_p,
+    lambda y, x, k, window: spread_p.bind(y, k, window=window),
+    lambda y, x, k, window: taps_p.bind(x, y, window=window),
 )
-spread_p: Primitive = define(
-    "conv_spread",
-    native_spread,
-    cpu_spread,
-    (
-        lambda x, y, k, window: conv_p.bind(x, k, window=window),
-        lambda x, y, k, window: taps_p.bind(x, y, window=window),
-    ),
+ad.defbilinear(
+    spread_p,
+    lambda x, y, k, window: conv_p.bind(x, k, window=window),
+    lambda x, y, k, window: taps_p.bind(x, y, window=window),
 )
-taps_p: Primitive = define(
-    "conv_taps",
-    native_taps,
-    cpu_taps,
-    (
-        lambda k, x, y, window: spread_p.bind(y, k, window=window),
-        lambda k, x, y, window: conv_p.bind(x, k, window=window),
-    ),
+ad.defbilinear(
+    taps_p,
+    lambda k, x, y, window: spread_p.bind(y, k, window=window),
+    lambda k, x, y, window: conv_p.bind(x, k, window=window),
 )
