@@ -15,10 +15,9 @@ CPU, matrix products over shifted slices; elsewhere XLA's own convolutions.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from functools import partial, reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +28,6 @@ from jax.interpreters import ad
 from l2t_jax._forms import define
 from l2t_jax._typing import Array
 
-# Bytes of shifted slices that are worked on at once on a CPU: about what its caches hold.
-SLICES = 2**25
 # On a CPU, with fewer output channels than this, slices are not used often enough to be worth
 # writing, unless the map is so small that XLA's own convolution is up to 100 times slower.
 CHANNELS, SMALL_MAP = 128, 9
@@ -128,26 +125,23 @@ def cpu_conv(images: Array, kernel: Array, *, window: Window) -> Array:
     if few_channels(kernel, window):
         return native_conv(images, kernel, window=window)
     matrix = kernel.reshape(-1, kernel.shape[3])
-    return join([shifted(part, window) @ matrix for part in split(images, images, window)])
+    return shifted(images, window) @ matrix
 
 
 def cpu_spread(outputs: Array, kernel: Array, *, window: Window) -> Array:
     if few_channels(kernel, window):
         return native_spread(outputs, kernel, window=window)
     matrix = kernel.reshape(-1, kernel.shape[3]).T
-    shape = jax.ShapeDtypeStruct((len(outputs), *window.images, kernel.shape[2]), outputs.dtype)
-    return join([unshifted(part @ matrix, window) for part in split(outputs, shape, window)])
+    return unshifted(outputs @ matrix, window)
 
 
 def cpu_taps(images: Array, outputs: Array, *, window: Window) -> Array:
     shape = (*window.size, images.shape[3], outputs.shape[3])
-    parts = zip(split(images, images, window), split(outputs, images, window), strict=True)
+    slices = shifted(images, window)
     # The left operand is transposed first: it had better be the smaller one.
-    if math.prod(shape[:3]) < shape[3]:
-        products = [jnp.einsum("bhwi,bhwo->io", shifted(x, window), y) for x, y in parts]
-        return reduce(jnp.add, products).reshape(shape)
-    products = [jnp.einsum("bhwo,bhwi->oi", y, shifted(x, window)) for x, y in parts]
-    return reduce(jnp.add, products).T.reshape(shape)
+    if slices.shape[3] < shape[3]:
+        return jnp.einsum("bhwi,bhwo->io", slices, outputs).reshape(shape)
+    return jnp.einsum("bhwo,bhwi->oi", outputs, slices).T.reshape(shape)
 
 
 def shifted(images: Array, window: Window) -> Array:
@@ -186,23 +180,6 @@ def taps(window: Window) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
                 for first, count, stride in zip(begin, window.outputs, window.strides, strict=True)
             ),
         )
-
-
-def split(batch: Array, images: Any, window: Window) -> list[Array]:
-    """Parts of a batch whose slices fit the caches, as even as the batch's divisors allow.
-
-    Each takes every n-th sample, so that a batch that is spread over devices stays where it is.
-    """
-    positions = window.outputs[0] * window.outputs[1] * window.size[0] * window.size[1]
-    needed = -(-len(batch) * positions * images.shape[3] * images.dtype.itemsize // SLICES)
-    count = next((n for n in range(needed, 2 * needed + 1) if len(batch) % n == 0), 1)
-    grouped = batch.reshape(-1, count, *batch.shape[1:])
-    return [grouped[:, i] for i in range(count)]
-
-
-def join(parts: list[Array]) -> Array:
-    """Undoes `split`."""
-    return jnp.stack(parts, axis=1).reshape(-1, *parts[0].shape[1:])
 
 
 conv_p: Primitive = define("conv", native_conv, cpu_conv)
