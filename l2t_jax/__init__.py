@@ -1,6 +1,7 @@
 """Learning What and Where to Transfer (Jang et al., ICML 2019) as pure JAX functions."""
 
 from l2t_jax import baselines
+from l2t_jax.adjoint import low_memory_meta_gradient, mixed_meta_gradient
 from l2t_jax.base import Batch, Inner, Method, accuracy, cross_entropy, target_variables
 from l2t_jax.l2t import Info, State, bilevel, l2t, two_stage
 from l2t_jax.matching import (
@@ -34,7 +35,7 @@ from l2t_jax.networks import (
     join_variables,
     output_shapes,
 )
-from l2t_jax.unroll import mixed_meta_gradient, reverse_meta_gradient, unroll
+from l2t_jax.unroll import reverse_meta_gradient, unroll
 
 __all__ = [
     "Affine",
@@ -63,6 +64,7 @@ __all__ = [
     "init_projections",
     "join_variables",
     "l2t",
+    "low_memory_meta_gradient",
     "matching_loss",
     "mixed_meta_gradient",
     "output_shapes",

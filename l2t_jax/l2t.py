@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from l2t_jax._typing import Array, Float, PyTree
+from l2t_jax.adjoint import mixed_meta_gradient
 from l2t_jax.base import Batch, Inner, Method, TaskLoss, accuracy, check_batch, cross_entropy
 from l2t_jax.matching import (
     Pair,
@@ -27,7 +28,7 @@ from l2t_jax.meta_networks import (
     softmax_channels,
 )
 from l2t_jax.networks import Network, Variables, output_shapes
-from l2t_jax.unroll import Loss, MetaGradient, apply_gradient, mixed_meta_gradient
+from l2t_jax.unroll import Loss, MetaGradient, apply_gradient
 
 
 class State(NamedTuple):
