@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 import l2t_jax
@@ -29,7 +30,20 @@ SOURCE_LAYERS, TARGET_LAYERS = (4, 9, 14), range(5)
 PAIRS = l2t_jax.all_pairs(SOURCE_LAYERS, TARGET_LAYERS)
 SGD = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(0.01, momentum=0.9))
 ADAM = optax.chain(optax.add_decayed_weights(1e-4), optax.adam(1e-4))
-PLAIN, MIXED, REVERSE = "plain step", "iteration, mixed, T=2", "iteration, reverse, T=2"
+MODES = {
+    "mixed": l2t_jax.mixed_meta_gradient,
+    "low-memory": l2t_jax.low_memory_meta_gradient,
+    "reverse": l2t_jax.reverse_meta_gradient,
+}
+PLAIN = "plain step"
+
+
+def row(mode: str = "mixed", steps: int = 2, pairs: int = len(PAIRS)) -> str:
+    """What a whole iteration is called in the table."""
+    return f"iteration, {mode}, T={steps}, {pairs} pair{'s' * (pairs > 1)}"
+
+
+MIXED, LOW_MEMORY, REVERSE = map(row, MODES)
 
 
 class Program(NamedTuple):
@@ -79,13 +93,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "temporaries": program.temporaries,
         }
     summary: dict[str, Any] = {"batch": options.batch, "programs": rows}
-    summary["iteration_over_plain_step"] = ratios[MIXED]
-    if REVERSE in medians:
+    if MIXED in medians:
+        summary["iteration_over_plain_step"] = ratios[MIXED]
+    if MIXED in medians and REVERSE in medians:
         summary["mixed_over_reverse"] = medians[MIXED] / medians[REVERSE]
         print(f"\nmixed ÷ reverse: {summary['mixed_over_reverse']:.2f}")
+    if MIXED in medians and LOW_MEMORY in medians:
+        print(f"low-memory ÷ mixed: {medians[LOW_MEMORY] / medians[MIXED]:.2f}")
+    low = programs[LOW_MEMORY].temporaries if LOW_MEMORY in programs else None
+    plain = programs[PLAIN].temporaries
+    if low and plain:
+        summary["low_memory_temporaries_over_plain_step"] = low / plain
+        print(f"temporaries, low-memory ÷ plain step: {low / plain:.2f}")
+    if len(options.steps) > 2:
+        print(line("T", options.steps, [ratios[row(steps=steps)] for steps in options.steps]))
+    if len(options.pairs) > 2:
+        print(line("pairs", options.pairs, [ratios[row(pairs=pairs)] for pairs in options.pairs]))
     if options.json is not None:
         options.json.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return 0
+
+
+def line(what: str, counts: Sequence[int], ratios: Sequence[float]) -> str:
+    """The straight line nearest to the ratios, and how far they are from it."""
+    slope, start = np.polyfit(counts, ratios, 1)
+    residual = max(abs(start + slope * np.array(counts) - ratios) / ratios)
+    return (
+        f"iteration ÷ plain step: {start:.2f} + {slope:.2f} · {what}; the measured ratios are at "
+        f"most {100 * residual:.0f} % from that"
+    )
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -102,7 +138,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--pairs", type=positive, nargs="*", default=[], metavar="P",
         help=f"also time it with only the first P of the {len(PAIRS)} pairs",
     )  # fmt: skip
-    parser.add_argument("--reverse", action="store_true", help="also time plain reverse mode")
+    parser.add_argument(
+        "--modes", choices=MODES, nargs="*", default=list(MODES), metavar="MODE",
+        help=f"meta-gradients to time, of {', '.join(MODES)} (default: all)",
+    )  # fmt: skip
     parser.add_argument(
         "--peer", choices=["torch"], help="also time the same plain step in PyTorch"
     )
@@ -129,7 +168,7 @@ def build(batch: Batch, options: argparse.Namespace) -> dict[str, Program]:
         state = jax.jit(method.init)(key, variables, batch)
         return compiled(method.step, state, variables, batch)
 
-    def iteration(steps: int = 2, pairs: int = len(PAIRS), **more: Any) -> Program:
+    def iteration(mode: str = "mixed", steps: int = 2, pairs: int = len(PAIRS)) -> Program:
         method = l2t_jax.l2t(
             SOURCE,
             TARGET,
@@ -137,11 +176,11 @@ def build(batch: Batch, options: argparse.Namespace) -> dict[str, Program]:
             optimizer=SGD,
             meta_optimizer=ADAM,
             unroll_steps=steps,
-            **more,
+            meta_gradient=MODES[mode],
         )
         return step(method, source_variables)
 
-    matching = baselines.feature_matching(PAIRS)
+    penalties = {"fm": (0.5, baselines.feature_matching(PAIRS))}
     programs = {PLAIN: step(baselines.scratch(TARGET, optimizer=SGD), None)}
     if options.peer == "torch":
         programs["plain step in PyTorch"] = torch_step(options.batch)
@@ -151,15 +190,14 @@ def build(batch: Batch, options: argparse.Namespace) -> dict[str, Program]:
         batch.images,
     )
     programs["real step, with source"] = step(
-        baselines.with_penalty(SOURCE, TARGET, matching, optimizer=SGD), source_variables
+        baselines.with_penalties(SOURCE, TARGET, penalties, optimizer=SGD), source_variables
     )
-    programs[MIXED] = iteration()
-    if options.reverse:
-        programs[REVERSE] = iteration(meta_gradient=l2t_jax.reverse_meta_gradient)
-    for steps in options.steps:
-        programs[f"iteration, mixed, T={steps}"] = iteration(steps)
-    for pairs in options.pairs:
-        programs[f"iteration, mixed, T=2, {pairs} pairs"] = iteration(pairs=pairs)
+    wanted: list[dict[str, Any]] = [{"mode": mode} for mode in options.modes]
+    wanted += [{"steps": steps} for steps in options.steps]
+    wanted += [{"pairs": pairs} for pairs in options.pairs]
+    for more in wanted:
+        if (name := row(**more)) not in programs:
+            programs[name] = iteration(**more)
     return programs
 
 

@@ -7,6 +7,7 @@ import io
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import tyro
@@ -50,9 +51,17 @@ def parse(options: type[Options], prog: str, args: list[str] | None) -> Options:
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            return tyro.cli(
-                options, prog=f"python -m {prog}", args=args, config=(tyro.conf.FlagConversionOff,)
+            read = partial(
+                tyro.cli,
+                options,
+                prog=f"python -m {prog}",
+                args=args,
+                config=(tyro.conf.FlagConversionOff,),
             )
+            parsed = read()
+            # Presets are defaults: the command line is read once more over them.
+            presets = getattr(parsed, "with_presets", None)
+            return parsed if presets is None else read(default=presets())
     except SystemExit as stop:
         if not stop.code:
             raise

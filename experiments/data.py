@@ -71,11 +71,19 @@ class Dataset(NamedTuple):
 
 
 class Splits(NamedTuple, Generic[Part]):
-    """The three parts of an experiment's data."""
+    """The three parts of an experiment's data.
+
+    Attributes:
+      train: to train on.
+      validation: to choose the best epoch on.
+      test: to test on.
+      division: how they were divided, in words.
+    """
 
     train: Part
     validation: Part
     test: Part
+    division: str = "a seeded split"
 
 
 def load(source: str, image_size: int, crop_share: float | None = None) -> Dataset | ImageFiles:

@@ -100,8 +100,10 @@ def target_splits(digits: data.Dataset, per_class: int, seed: int) -> data.Split
     rest, test = data.hold_out(digits, 0.5, seed)
     train, validation = data.hold_out(rest, 0.5, seed)
     train = data.per_class(train, per_class, seed)
-    parts = [two_digits(part, seed + i)[0] for i, part in enumerate((train, validation, test))]
-    return data.Splits(*parts)
+    train, validation, test = (
+        two_digits(part, seed + i)[0] for i, part in enumerate((train, validation, test))
+    )
+    return data.Splits(train, validation, test)
 
 
 def train_source(digits: data.Dataset, colour: int) -> Variables:
@@ -114,7 +116,7 @@ def train_source(digits: data.Dataset, colour: int) -> Variables:
     device = devices.one_device()
     compiled = loop.compile_method(method, SOURCE, device)
     training = InMemory(train, device, batch_size=32, seed=colour, augment=False)
-    schedule = loop.Schedule(epochs=6, lr=0.1, seed=colour)
+    schedule = loop.Schedule(6, loop.cosine(0.1, 6), seed=colour)
     steps = schedule.epochs * training.steps
     with tqdm(total=steps, desc=f"source: {COLOURS[colour]} digit", unit="step") as bar:
         result = loop.train(
@@ -145,7 +147,7 @@ def run_method(
                 InMemory(parts.train, device, batch_size, seed, augment=False),
                 parts.validation,
                 parts.test,
-                loop.Schedule(options.epochs, config.lr, seed),
+                loop.Schedule(options.epochs, loop.cosine(config.lr, options.epochs), seed),
                 on_step=lambda step, info: bar.update(),
             )
             accuracies.append(result.test_accuracy)

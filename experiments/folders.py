@@ -87,6 +87,11 @@ class ImageFiles(NamedTuple):
             raise ValueError(f"unreadable image {path}: {error}") from None
 
 
+def default_crop_share(size: int) -> float:
+    """Share of the shorter side that the centre crop keeps, for images of ``size`` pixels."""
+    return 224 / 256 if size >= LARGE else 1.0
+
+
 def list_folder(root: Path, size: int, crop_share: float | None = None) -> ImageFiles:
     """Lists a folder of class folders, and reads the header of every image.
 
@@ -123,7 +128,7 @@ def list_folder(root: Path, size: int, crop_share: float | None = None) -> Image
     if broken:
         raise ValueError(f"{root}: unreadable images: {'; '.join(broken)}")
     if crop_share is None:
-        crop_share = 224 / 256 if size >= LARGE else 1.0
+        crop_share = default_crop_share(size)
     return ImageFiles(
         root, np.array(names), np.array(labels, np.int32), tuple(classes), size, crop_share
     )

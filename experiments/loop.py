@@ -27,12 +27,12 @@ class Schedule(NamedTuple):
 
     Attributes:
       epochs: passes over the training data.
-      lr: learning rate of the first epoch; later ones follow a cosine.
+      rate: learning rate of an epoch (from 0), such as `cosine` or `step_decay` gives.
       seed: of the initialisation.
     """
 
     epochs: int
-    lr: float
+    rate: Callable[[int], float]
     seed: int
 
 
@@ -70,9 +70,15 @@ class Result(NamedTuple):
     variables: Variables
 
 
-def cosine(lr: float, epoch: int, epochs: int) -> float:
-    """Learning rate in epoch ``epoch`` (from 0): ``lr · (1 + cos(π epoch / epochs)) / 2``."""
-    return lr * (1 + math.cos(math.pi * epoch / epochs)) / 2
+def cosine(lr: float, epochs: int) -> Callable[[int], float]:
+    """Learning rate of an epoch (from 0): ``lr · (1 + cos(π epoch / epochs)) / 2``."""
+    return lambda epoch: lr * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+def step_decay(lr: float, epochs: int) -> Callable[[int], float]:
+    """Learning rate of an epoch (from 0): ``lr``, a tenth from half of the epochs on, and a
+    hundredth from three quarters on."""
+    return lambda epoch: lr / 10 ** ((2 * epoch >= epochs) + (4 * epoch >= 3 * epochs))
 
 
 def with_learning_rate(state: Any, lr: float, devices: Devices) -> Any:
@@ -175,7 +181,7 @@ def train(
     best: tuple[Epoch, Variables] | None = None
     for number in range(schedule.epochs):
         begin = time.perf_counter()
-        lr = cosine(schedule.lr, number, schedule.epochs)
+        lr = schedule.rate(number)
         state = with_learning_rate(state, lr, compiled.devices)
         infos: list[Any] = []
         for i, batch in enumerate(training.epoch(number)):
@@ -214,6 +220,4 @@ def first_state(
 def mean_info(infos: list[Any]) -> dict[str, Any]:
     """Means over steps of each field of a method's info."""
     host = jax.device_get(infos)
-    return {
-        name: np.mean([getattr(info, name) for info in host], axis=0) for name in host[0]._fields
-    }
+    return jax.tree.map(lambda *values: np.mean(values, axis=0), *host)._asdict()

@@ -1,19 +1,18 @@
-"""Methods and pairs of layers by name."""
+"""Methods by name."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 
 import jax
 import optax
 
 from experiments.config import Config
+from experiments.options import RunOptions
 from l2t_jax import (
     Method,
     Network,
-    Outputs,
     affine_pairs,
-    all_pairs,
     baselines,
     bilevel,
     constant_pairs,
@@ -21,7 +20,7 @@ from l2t_jax import (
     two_stage,
     uniform_pairs,
 )
-from l2t_jax.matching import Pair, check_pairs
+from l2t_jax.matching import Pair
 
 # The published code's heads of "where".
 ACTIVATIONS = {
@@ -36,31 +35,60 @@ ACTIVATIONS = {
 SCHEMES = {"two-stage": two_stage, "bilevel": bilevel}
 
 
-def sgd(config: Config) -> optax.GradientTransformation:
+def sgd(options: RunOptions) -> optax.GradientTransformation:
     """SGD with momentum and coupled decay; its learning rate is part of its state."""
 
     def make(learning_rate: float) -> optax.GradientTransformation:
         return optax.chain(
-            optax.add_decayed_weights(config.weight_decay),
-            optax.sgd(learning_rate, config.momentum),
+            optax.add_decayed_weights(options.weight_decay),
+            optax.sgd(learning_rate, options.momentum),
         )
 
-    return optax.inject_hyperparams(make)(learning_rate=config.lr)
+    return optax.inject_hyperparams(make)(learning_rate=options.lr)
 
 
-def make(config: Config, source: Network | None, target: Network, pairs: list[Pair]) -> Method:
-    """The method that a run asks for."""
+def penalties(
+    config: Config, pairs: Sequence[Pair], source_classes: Sequence[int] | None
+) -> dict[str, tuple[float, baselines.Penalty]]:
+    """Weights and penalties of a method that is a sum of some, such as ``lwf+at``."""
+    make_penalty = {
+        "fm": lambda: (config.beta, baselines.feature_matching(pairs)),
+        "at": lambda: (config.at_weight, baselines.attention_transfer(pairs)),
+        "lwf": lambda: (
+            config.lwf_weight,
+            baselines.distillation(config.temperature, source_classes),
+        ),
+    }
+    return {name: make_penalty[name]() for name in config.method.split("+")}
+
+
+def make(
+    config: Config,
+    source: Network | None,
+    target: Network,
+    pairs: Sequence[Pair],
+    source_classes: Sequence[int] | None = None,
+) -> Method:
+    """The method that a run asks for.
+
+    Args:
+      config: the run's options.
+      source: the source network; None for scratch alone.
+      target: the target network.
+      pairs: pairs of layers, for the methods that match any.
+      source_classes: number of logits of each source where there are several.
+
+    Returns:
+      The method.
+    """
     if config.method == "scratch":
         return baselines.scratch(target, optimizer=sgd(config))
     assert source is not None
-    if config.method == "fm":
-        return baselines.with_penalty(
-            source,
-            target,
-            baselines.feature_matching(pairs),
-            optimizer=sgd(config),
-            weight=config.beta,
-        )
+    if config.method == "finetune":
+        return baselines.finetune(source, target, optimizer=sgd(config))
+    if not config.method.startswith("l2t"):
+        added = penalties(config, pairs, source_classes)
+        return baselines.with_penalties(source, target, added, optimizer=sgd(config))
     if config.method == "l2t-w":
         where = uniform_pairs()
     elif config.where == "constant":
@@ -84,46 +112,3 @@ def make(config: Config, source: Network | None, target: Network, pairs: list[Pa
         unroll_steps=config.unroll_steps,
         scheme=SCHEMES[config.scheme],
     )
-
-
-def choose_pairs(text: str, source: Outputs, target: Outputs) -> list[Pair]:
-    """The pairs of layers that ``--pairs`` asks for.
-
-    Args:
-      text: ``stages``, ``all``, ``one-to-one``, ``single``, or a list such as ``4-0,9-1``.
-      source: shapes of the source's outputs.
-      target: shapes of the target's.
-
-    Returns:
-      The pairs.
-
-    Raises:
-      ValueError: another text, pairs outside the networks, or no pair at all.
-    """
-    sources, targets = stages(source), stages(target)
-    matched = [
-        (m, n)
-        for m in sources
-        for n in targets
-        if source.features[m].shape[1:3] == target.features[n].shape[1:3]
-    ]
-    if text == "stages":
-        pairs = list(all_pairs(sources, targets))
-    elif text == "all":
-        pairs = list(all_pairs(range(len(source.features)), range(len(target.features))))
-    elif text in ("one-to-one", "single"):
-        pairs = matched if text == "one-to-one" else matched[-1:]
-    elif re.fullmatch(r"\d+-\d+(,\d+-\d+)*", text):
-        pairs = [(int(m), int(n)) for m, n in (pair.split("-") for pair in text.split(","))]
-    else:
-        raise ValueError(
-            f"--pairs {text} came; wanted stages, all, one-to-one, single or a list like 4-0,9-1"
-        )
-    check_pairs(pairs, source.features, target.features)
-    return pairs
-
-
-def stages(outputs: Outputs) -> list[int]:
-    """The last feature map of each size: the ends of a network's stages."""
-    sizes = [feature.shape[1:3] for feature in outputs.features]
-    return [i for i, size in enumerate(sizes) if i + 1 == len(sizes) or sizes[i + 1] != size]

@@ -50,20 +50,18 @@ def lambda_matrices(
     names = source_names or {}
     _, sources, targets = pair_matrix(pairs, history[0])
     moments = sorted({int(i) for i in np.linspace(0, len(epochs) - 1, min(5, len(epochs)))})
-    figure = Figure(
-        figsize=(
-            max(1.9 * len(moments), 0.35 * len(targets) * len(moments)) + 2.6,
-            max(3.2 + 0.4 * len(sources), 6.0),
-        ),
-        layout="constrained",
-    )
+    columns = 1 + (len(pairs) - 1) // 12 if len(pairs) <= 20 else 0
+    heights = (max(2.6, 0.8 + 0.25 * len(sources)), 3.4)
+    width = max(max(1.9, 0.35 * len(targets)) * len(moments) + 2.6, 5.0 + 2.0 * columns)
+    figure = Figure(figsize=(width, sum(heights) + 0.3), layout="constrained")
     figure.suptitle(title)
-    grid = figure.add_gridspec(
-        2, len(moments) + 1, width_ratios=[1] * len(moments) + [0.12], height_ratios=[1, 1.1]
-    )
+    # Two by themselves: the legend of the lines takes no room from the matrices.
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
+    widths = [(width - 2.6) / len(moments)] * len(moments) + [0.25]
+    grid = upper.add_gridspec(1, len(moments) + 1, width_ratios=widths)
     top = max(float(np.max(history)), 1e-6)
     for i, moment in enumerate(moments):
-        panel = figure.add_subplot(grid[0, i])
+        panel = upper.add_subplot(grid[0, i])
         matrix, _, _ = pair_matrix(pairs, history[moment])
         image = panel.imshow(matrix, vmin=0, vmax=top, cmap="viridis", aspect="auto")
         panel.set_title(f"epoch {epochs[moment]}", fontsize=9)
@@ -73,11 +71,11 @@ def lambda_matrices(
         )
         panel.set_xlabel("target layer")
         if i == 0:
-            panel.set_ylabel("source layer")
-    figure.colorbar(image, cax=figure.add_subplot(grid[0, -1]), label="mean λ")
-    lines = figure.add_subplot(grid[1, :])
+            panel.set_ylabel("source layer", labelpad=8)
+    upper.colorbar(image, cax=upper.add_subplot(grid[0, -1]), label="mean λ")
+    lines = lower.subplots()
     colours = matplotlib.colormaps["tab10"]
-    styles = ["-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2))]
+    styles = ["-", "--", ":", "-.", (0, (8, 2))]
     for i, (m, n) in enumerate(pairs):
         lines.plot(
             epochs,
@@ -88,13 +86,14 @@ def lambda_matrices(
             label=f"{names.get(m, m)} → {n}",
         )
     lines.set(xlabel="epoch", ylabel="mean λ", ylim=(0, None))
-    lines.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if len(pairs) <= 20:
+    lines.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if columns:
         lines.legend(
             title="source → target",
             fontsize=7,
             title_fontsize=7,
-            ncols=1 + (len(pairs) - 1) // 12,
+            ncols=columns,
+            handlelength=5,
             loc="center left",
             bbox_to_anchor=(1.0, 0.5),
         )

@@ -2,6 +2,7 @@
 
 from l2t_jax import baselines
 from l2t_jax.adjoint import low_memory_meta_gradient, mixed_meta_gradient
+from l2t_jax.affine import Affine
 from l2t_jax.base import Batch, Inner, Method, accuracy, cross_entropy, target_variables
 from l2t_jax.l2t import Info, State, bilevel, l2t, two_stage
 from l2t_jax.matching import (
@@ -16,7 +17,6 @@ from l2t_jax.matching import (
     resize,
 )
 from l2t_jax.meta_networks import (
-    Affine,
     MetaNetwork,
     MetaParams,
     affine_pairs,

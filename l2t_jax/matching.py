@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from l2t_jax._channels import repeat
 from l2t_jax._convolution import convolve
 from l2t_jax._typing import Array, ArrayOrShape, Float
+from l2t_jax.affine import uniform_affine
 
 Pair = tuple[int, int]
 
@@ -134,15 +135,9 @@ def init_projections(
     check_pairs(pairs, source_features, target_features)
     projections = []
     for pair_key, (m, n) in zip(jax.random.split(key, len(pairs)), pairs, strict=True):
-        kernel_key, bias_key = jax.random.split(pair_key)
         inputs, outputs = target_features[n].shape[-1], source_features[m].shape[-1]
-        bound, dtype = inputs**-0.5, target_features[n].dtype
-        projections.append(
-            Projection(
-                jax.random.uniform(kernel_key, (inputs, outputs), dtype, -bound, bound),
-                jax.random.uniform(bias_key, (outputs,), dtype, -bound, bound),
-            )
-        )
+        affine = uniform_affine(pair_key, inputs, outputs, target_features[n].dtype)
+        projections.append(Projection(*affine))
     return tuple(projections)
 
 

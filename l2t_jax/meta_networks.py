@@ -13,14 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from l2t_jax._typing import Array, Float, PyTree
+from l2t_jax.affine import Affine, uniform_affine
 from l2t_jax.matching import Pair, combine_weights, require_pairs
-
-
-class Affine(NamedTuple):
-    """An affine map ``x K + b``: kernel ``[inputs, outputs]``, bias ``[outputs]``."""
-
-    kernel: Float[Array, "inputs outputs"]
-    bias: Float[Array, " outputs"]
 
 
 class MetaNetwork(NamedTuple):
@@ -153,15 +147,10 @@ def affine_pairs(
     def init(key: Array, pooled: Sequence[Any]) -> tuple[Affine, ...]:
         layers = []
         for pair_key, features in zip(jax.random.split(key, len(pooled)), pooled, strict=True):
-            kernel_key, bias_key = jax.random.split(pair_key)
-            channels, dtype = features.shape[-1], features.dtype
-            bound = channels**-0.5
-            kernel = jax.random.uniform(kernel_key, (channels, 1), dtype, -bound, bound)
-            if bias_init is None:
-                bias = jax.random.uniform(bias_key, (1,), dtype, -bound, bound)
-            else:
-                bias = jnp.full((1,), bias_init, dtype)
-            layers.append(Affine(kernel, bias))
+            layer = uniform_affine(pair_key, features.shape[-1], 1, features.dtype)
+            if bias_init is not None:
+                layer = layer._replace(bias=jnp.full_like(layer.bias, bias_init))
+            layers.append(layer)
         return tuple(layers)
 
     def apply(params: tuple[Affine, ...], pooled: Sequence[Array]) -> Array:

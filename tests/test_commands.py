@@ -4,15 +4,22 @@ import json
 
 import numpy as np
 import pytest
-from conftest import needed
+from conftest import needed, quick_compiler
 
-from experiments import cli, evaluate, feed, train, zoo
+from experiments import cli, evaluate, feed, pretrain, train, zoo
 from experiments.config import Config
 from l2t_jax.models import cifar_resnet
 
 
+@quick_compiler()
 def run(*args: object) -> int:
     return cli.run(train.main, Config, prog="experiments.train", args=[str(a) for a in args])
+
+
+def run_pretrain(*args: object) -> int:
+    return cli.run(
+        pretrain.main, pretrain.Options, prog="experiments.pretrain", args=[str(a) for a in args]
+    )
 
 
 def run_evaluate(*args: object) -> int:
@@ -27,11 +34,11 @@ DIGITS = ("--data", "digits", "--image-size", 8, "--target", "resnet8", "--batch
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A source network trained from scratch by the command itself."""
-    folder = tmp_path_factory.mktemp("source")
-    options = [*DIGITS[:-4], "--epochs", 4]
-    assert run("--method", "scratch", *options, "--run-dir", folder / "run") == 0
-    return folder / "run" / "target.safetensors"
+    """A source network trained by the command for it."""
+    folder = tmp_path_factory.mktemp("source") / "run"
+    options = ["--network", "resnet8", "--data", "digits", "--image-size", 8, "--batch-size", 40]
+    assert run_pretrain(*options, "--epochs", 4, "--run-dir", folder) == 0
+    return folder / "source.safetensors"
 
 
 def test_a_source_is_trained_saved_and_evaluated(source, capsys, tmp_path):
@@ -47,7 +54,13 @@ def test_a_source_is_trained_saved_and_evaluated(source, capsys, tmp_path):
     assert np.load(tmp_path / "p.npz")["predictions"].shape == (1797,)
 
 
-@pytest.mark.parametrize("method", [["fm"], ["l2t-w"], ["l2t-ww", "--meta-lr", "1e-3"]])
+PAIRS = {"finetune": 0, "lwf": 0, "at": 3, "lwf+at": 3, "fm": 9, "l2t-w": 3, "l2t-ww": 9}
+
+
+@pytest.mark.parametrize(
+    "method",
+    [["finetune"], ["lwf"], ["at"], ["lwf+at"], ["fm"], ["l2t-w"], ["l2t-ww", "--meta-lr", "1e-3"]],
+)
 def test_every_method_trains(method, source, tmp_path, capsys):
     folder = tmp_path / "run"
     options = [*DIGITS, "--source", "resnet8", "--source-weights", source, "--run-dir", folder]
@@ -61,7 +74,10 @@ def test_every_method_trains(method, source, tmp_path, capsys):
     assert lines[-1]["train"]["loss"] < lines[0]["train"]["loss"]
     config = json.loads((folder / "config.json").read_text())
     assert config["method"] == method[0]
-    assert len(config["pairs"]) == (3 if method[0] == "l2t-w" else 9)
+    assert len(config["pairs"]) == PAIRS[method[0]]
+    if "l2t" not in method[0]:
+        named = set(method[0].split("+")) - {"finetune"}
+        assert set(lines[-1]["train"]["penalties"]) == named
     assert (folder / "target.safetensors").exists()
     assert (folder / "lambda.png").exists() == method[0].startswith("l2t")
     # A second run does not write over the first.
@@ -69,7 +85,62 @@ def test_every_method_trains(method, source, tmp_path, capsys):
     assert "is not empty" in capsys.readouterr().err
 
 
+def test_pretraining_says_what_it_does_and_refuses_what_a_network_cannot_take(
+    source, tmp_path, capsys
+):
+    metrics = (source.parent / "metrics.jsonl").read_text()
+    lines = [json.loads(line) for line in metrics.splitlines()]
+    np.testing.assert_allclose([line["lr"] for line in lines], [0.1, 0.1, 0.01, 0.001])
+    config = json.loads((source.parent / "config.json").read_text())
+    assert (config["network"], config["momentum"], config["weight_decay"]) == ("resnet8", 0.9, 1e-4)
+    assert config["division"] == "a seeded split"
+    folder = tmp_path / "run"
+    assert run_pretrain("--network", "vgg9", "--image-size", 8, "--run-dir", folder) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("pretrain: error: images of shape (128, 8, 8, 3) came; VGG's five max-")
+    assert not folder.exists()
+
+
+def test_two_sources_are_matched_by_name_by_the_papers_ablations(source, tmp_path):
+    folder = tmp_path / "run"
+    options = [*DIGITS, "--source", "resnet8", "resnet8", "--source-weights", source, source]
+    options += ["--pairs", "0:2-2,1:1-0,1:2-2", "--run-dir", folder]
+    options += ["--where", "constant", "--scheme", "bilevel", "--unroll-steps", 1]
+    assert run("--method", "l2t-ww", *options) == 0
+    config = json.loads((folder / "config.json").read_text())
+    assert config["pairs"] == [[2, 2], [4, 0], [5, 2]]
+    assert config["source_layers"][4] == "resnet8 1:1"
+    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    assert len(last["train"]["pair_weights"]) == 3
+    assert (folder / "lambda.png").exists()
+
+
 BAD = [
+    ("--method lwf --temperature 0", "--temperature 0.0 came; wanted above 0"),
+    (
+        "--method fm --source resnet8 resnet8 --source-weights {source}",
+        "a file of weights for each",
+    ),
+    (
+        "--method finetune --source resnet8 resnet8 --source-weights {source} {source}",
+        "finetune with 2 sources came; wanted one",
+    ),
+    (
+        "--method finetune --source resnet8 --source-weights {source} --target resnet14",
+        "a source of another architecture came",
+    ),
+    (
+        "--method fm --source resnet8 resnet8 --source-weights {source} {source} --pairs 2-2",
+        "wanted the source's number before each pair, such as 1:2-2",
+    ),
+    (
+        "--method fm --source resnet8 resnet8 --source-weights {source} {source} --pairs 0:3-2",
+        "source 0: pair (3, 2) is outside",
+    ),
+    (
+        "--method fm --source resnet8 --source-weights {source} --pairs 1:2-2",
+        "wanted sources from 0 to 0, not 1",
+    ),
     ("--method nothing", "invalid choice 'nothing'"),
     ("--metod fm", "Unrecognized options: --metod"),
     ("--epochs many", "invalid literal"),

@@ -36,8 +36,7 @@ def train(name: str, epochs: int, accuracies: list[float], monkeypatch) -> tuple
     monkeypatch.setattr(loop, "accuracy", lambda *args: next(seen))
     parts = dataset(1, 4), dataset(2, 4)
     # Rates that do not depend on the number of epochs: a shorter run is a longer one's beginning.
-    monkeypatch.setattr(loop, "cosine", lambda lr, epoch, epochs: lr / (epoch + 1))
-    schedule = loop.Schedule(epochs, lr=0.05, seed=0)
+    schedule = loop.Schedule(epochs, lambda epoch: 0.05 / (epoch + 1), seed=0)
     return compiled, loop.train(compiled, source, training, *parts, schedule)
 
 
@@ -77,6 +76,10 @@ def test_a_step_is_compiled_once_and_takes_the_state_that_it_is_given(monkeypatc
     assert np.isfinite(jax.tree.leaves(target_variables(state).params)[0]).all()
 
 
-def test_the_schedule_is_constant_in_an_epoch_and_a_cosine_over_them():
-    rates = [loop.cosine(0.1, epoch, 200) for epoch in (0, 100, 199)]
-    np.testing.assert_allclose(rates, [0.1, 0.05, 0.1 * (1 + np.cos(np.pi * 199 / 200)) / 2])
+def test_the_schedules_are_those_of_the_paper():
+    cosine = [*map(loop.cosine(0.1, 200), (0, 100, 199))]
+    np.testing.assert_allclose(cosine, [0.1, 0.05, 0.1 * (1 + np.cos(np.pi * 199 / 200)) / 2])
+    steps = [*map(loop.step_decay(0.1, 200), range(200))]
+    np.testing.assert_allclose(steps, [0.1] * 100 + [0.01] * 50 + [0.001] * 50)
+    # Of five epochs half are over after the third has begun, three quarters after the fourth.
+    np.testing.assert_allclose([*map(loop.step_decay(1.0, 5), range(5))], [1, 1, 1, 0.1, 0.01])

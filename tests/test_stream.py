@@ -152,8 +152,8 @@ def test_the_centre_crop_keeps_its_share(tmp_path):
     ],
 )
 def test_workers_are_for_large_sets(photos, options, images, expected):
-    assert inputs.by_workers(Config(data=str(photos), **options), images) == expected
-    assert not inputs.by_workers(Config(data="digits", image_size=224), images)
+    assert inputs.by_workers(Config(data=str(photos), **options), images, in_files=True) == expected
+    assert not inputs.by_workers(Config(data="digits", image_size=224), images, in_files=False)
 
 
 def run(*args: object) -> int:

@@ -155,12 +155,13 @@ def read(data: bytes) -> Any:
       >>> read(safetensors.numpy.save({"w": np.zeros(2, np.float32)}))["w"].tolist()
       [0.0, 0.0]
     """
+    # Before the others: it begins with a length, which may look like their marks.
+    if len(data) > 8 and data[8:9] == b"{":
+        return _guarded(safetensors.numpy.load, data, "safetensors")
     if data[:4] == b"PK\x03\x04":
         return _guarded(_read_zip, data, "zip .pth")
     if data[:1] == b"\x80":
         return _guarded(_read_legacy, data, "legacy .pth")
-    if len(data) > 8 and data[8:9] == b"{":
-        return _guarded(safetensors.numpy.load, data, "safetensors")
     raise ValueError(
         f"a file that begins with {data[:8]!r} came; wanted a PyTorch .pth or a safetensors file"
     )

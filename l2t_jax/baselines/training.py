@@ -1,18 +1,15 @@
-"""The rival methods: training on the task's loss plus a fixed penalty, as (init, step) pairs."""
+"""Training on the task's loss plus fixed penalties, as (init, step) pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from l2t_jax._typing import Array, Float, PyTree
 from l2t_jax.base import Batch, Inner, Method, TaskLoss, accuracy, check_batch, cross_entropy
-from l2t_jax.matching import Pair, channel_errors, init_projections, matching_loss
-from l2t_jax.meta_networks import MetaParams, error_weights, uniform_channels, uniform_pairs
 from l2t_jax.networks import Network, Outputs, Variables, output_shapes
 from l2t_jax.unroll import apply_gradient
 
@@ -21,7 +18,7 @@ class State(NamedTuple):
     """What one iteration hands to the next.
 
     Attributes:
-      inner: the target's parameters and, as ``extra``, those of the penalty.
+      inner: the target's parameters and, as ``extra``, those of each penalty by its name.
       model_state: the target's model state.
       opt_state: the optimiser's state, for ``inner``.
     """
@@ -35,20 +32,23 @@ class Info(NamedTuple):
     """What one iteration saw, before its update.
 
     Attributes:
-      loss: the loss that was minimised, ``task_loss + weight · penalty``.
+      loss: the loss that was minimised, ``task_loss + Σ weight · penalty``.
       task_loss: the task's loss on the batch.
-      penalty: the penalty, before its weight.
+      penalties: each penalty by its name, before its weight.
       accuracy: share of the batch classified right, from 0 to 1.
     """
 
     loss: Float[Array, ""]
     task_loss: Float[Array, ""]
-    penalty: Float[Array, ""]
+    penalties: dict[str, Array]
     accuracy: Float[Array, ""]
 
 
 class Penalty(NamedTuple):
     """A loss between what the source and what the target make of the same batch.
+
+    Both see all outputs, logits and feature maps, of both networks. Parameters of the penalty's
+    own, such as projections or a second head, are trained along with the target.
 
     Attributes:
       init: ``(key, source_outputs, target_outputs) -> params``; the outputs are shapes.
@@ -58,32 +58,6 @@ class Penalty(NamedTuple):
 
     init: Callable[[Array, Outputs, Outputs], PyTree]
     apply: Callable[[PyTree, Outputs, Outputs], Array]
-
-
-def feature_matching(pairs: Sequence[Pair]) -> Penalty:
-    """Feature matching with fixed equal weights: λ = 1 for each pair, 1/C for each channel.
-
-    Args:
-      pairs: the pairs (source feature map, target feature map) to match.
-
-    Returns:
-      A `Penalty` with one 1x1 projection a pair as its parameters.
-
-    Source: Romero et al. (2015), "FitNets"; the paper's FM baselines.
-    """
-    pairs = tuple((int(m), int(n)) for m, n in pairs)
-
-    def init(key: Array, source: Outputs, target: Outputs) -> PyTree:
-        return init_projections(key, pairs, source.features, target.features)
-
-    def apply(projections: PyTree, source: Outputs, target: Outputs) -> Array:
-        errors = channel_errors(projections, source.features, target.features, pairs)
-        weights, _ = error_weights(
-            uniform_channels(), uniform_pairs(), MetaParams((), ()), source.features, pairs
-        )
-        return matching_loss(errors, weights)
-
-    return Penalty(init, apply)
 
 
 def scratch(
@@ -100,17 +74,13 @@ def scratch(
       task_loss: ``(logits, labels) -> scalar``, with class numbers as labels.
 
     Returns:
-      A `Method` with `State` and `Info` of this module; the penalty is zero.
+      A `Method` with `State` and `Info` of `with_penalties`; there are no penalties.
     """
     nothing = Network(
         lambda key, images: Variables((), ()),
         lambda variables, images, *, train: Outputs(images, (), ()),
     )
-    none = Penalty(
-        lambda key, source, target: (),
-        lambda params, source, target: jnp.zeros((), target.logits.dtype),
-    )
-    method = with_penalty(nothing, target, none, optimizer=optimizer, task_loss=task_loss)
+    method = with_penalties(nothing, target, {}, optimizer=optimizer, task_loss=task_loss)
     empty = Variables((), ())
     return Method(
         lambda key, source_variables, batch: method.init(key, empty, batch),
@@ -118,23 +88,21 @@ def scratch(
     )
 
 
-def with_penalty(
+def with_penalties(
     source: Network,
     target: Network,
-    penalty: Penalty,
+    penalties: Mapping[str, tuple[float, Penalty]],
     *,
     optimizer: optax.GradientTransformation,
-    weight: float = 0.5,
     task_loss: TaskLoss = cross_entropy,
 ) -> Method:
-    """Training on ``task_loss + weight · penalty(source outputs, target outputs)``.
+    """Training on ``task_loss + Σ weight · penalty(source outputs, target outputs)``.
 
     Args:
-      source: the frozen source network; it runs in evaluation mode.
+      source: the frozen source network; it runs in evaluation mode, once a batch.
       target: the network to train.
-      penalty: what ties the two, for example `feature_matching(pairs)`.
+      penalties: what ties the two: by name, weights and penalties.
       optimizer: any optax transformation.
-      weight: factor of the penalty (β of feature matching).
       task_loss: ``(logits, labels) -> scalar``, with class numbers as labels.
 
     Returns:
@@ -142,19 +110,33 @@ def with_penalty(
       ``step(state, source_variables, batch) -> (State, Info)``.
 
     Raises:
-      ValueError: the penalty does not fit the networks, or batch sizes differ (when `init` or
+      ValueError: a penalty does not fit the networks, or batch sizes differ (when `init` or
         `step` is called or traced).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from l2t_jax.baselines import attention_transfer, distillation
+      >>> from l2t_jax.models import cifar_resnet
+      >>> source, target = cifar_resnet(14, classes=5), cifar_resnet(8, classes=3)
+      >>> penalties = {"lwf": (1.0, distillation()), "at": (1e3, attention_transfer([(5, 2)]))}
+      >>> method = with_penalties(source, target, penalties, optimizer=optax.sgd(0.1))
+      >>> batch = Batch(jnp.ones((2, 8, 8, 3)), jnp.array([0, 2]))
+      >>> variables = jax.eval_shape(source.init, jax.random.key(0), batch.images)
+      >>> state = jax.eval_shape(method.init, jax.random.key(1), variables, batch)
+      >>> state.inner.extra["lwf"].kernel.shape  # the second head
+      (64, 5)
     """
 
     def init(key: Array, source_variables: Variables, batch: Batch) -> State:
         check_batch(batch)
-        target_key, penalty_key = jax.random.split(key)
+        target_key, *keys = jax.random.split(key, 1 + len(penalties))
         variables = target.init(target_key, batch.images)
-        extra = penalty.init(
-            penalty_key,
-            output_shapes(source, source_variables, batch.images),
-            output_shapes(target, variables, batch.images),
-        )
+        source_outputs = output_shapes(source, source_variables, batch.images)
+        target_outputs = output_shapes(target, variables, batch.images)
+        extra = {
+            name: penalty.init(penalty_key, source_outputs, target_outputs)
+            for penalty_key, (name, (_, penalty)) in zip(keys, penalties.items(), strict=True)
+        }
         inner = Inner(variables.params, extra)
         return State(inner, variables.model_state, optimizer.init(inner))
 
@@ -168,9 +150,12 @@ def with_penalty(
             variables = Variables(inner.params, state.model_state)
             outputs = target.apply(variables, batch.images, train=True)
             task = task_loss(outputs.logits, batch.labels)
-            extra = penalty.apply(inner.extra, source_outputs, outputs)
-            total = task + weight * extra
-            info = Info(total, task, extra, accuracy(outputs.logits, batch.labels))
+            values = {
+                name: penalty.apply(inner.extra[name], source_outputs, outputs)
+                for name, (_, penalty) in penalties.items()
+            }
+            total = task + sum(weight * values[name] for name, (weight, _) in penalties.items())
+            info = Info(total, task, values, accuracy(outputs.logits, batch.labels))
             return total, (info, outputs.model_state)
 
         gradient, (info, model_state) = jax.grad(loss, has_aux=True)(state.inner)

@@ -1,0 +1,126 @@
+"""Public image sets by name, read from the unpacked official archives, with the paper's splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments import archives
+from experiments.data import Images, Splits, hold_out
+from experiments.files import read_npz
+
+PUBLISHED = Path(__file__).with_name("splits.npz")
+
+
+class Official(NamedTuple):
+    """A public image set.
+
+    Attributes:
+      folder: its unpacked archive's place below the data folder.
+      archive: what has to be unpacked there.
+      read: ``(folder, size, crop_share) -> (training part, test part)``.
+      split: its name among the published index lists; None where there are none.
+    """
+
+    folder: str
+    archive: str
+    read: Callable[[Path, int, float | None], tuple[Images, Images]]
+    split: str | None = None
+
+
+def load(
+    name: str,
+    data_dir: Path,
+    size: int,
+    crop_share: float | None,
+    val_fraction: float,
+    seed: int,
+) -> Splits:
+    """Reads a public image set and divides it as the paper does, where it is whole.
+
+    Args:
+      name: one of `SETS`.
+      data_dir: the folder that holds its unpacked archive.
+      size: side in pixels that images in files are brought to.
+      crop_share: of the shorter side of images in files, how much the centre crop keeps.
+      val_fraction: share of each class held out for validation where no split is published, or
+        where the set is not of the published one's size, such as a miniature.
+      seed: of that split.
+
+    Returns:
+      The parts, which say how they were divided.
+
+    Raises:
+      FileNotFoundError: the unpacked archive or a part of it is missing.
+      ValueError: it is not of the official form.
+    """
+    wanted = SETS[name]
+    root = data_dir / wanted.folder
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"{name} came, and no folder {root}; wanted {wanted.archive} unpacked there "
+            "(--data-dir names the folder above it)"
+        )
+    train, test = wanted.read(root, size, crop_share)
+    if wanted.split is None:
+        return Splits(*hold_out(train, val_fraction, seed), test)
+    lists = published(wanted.split)
+    counts = len(lists.train) + len(lists.validation), len(lists.test)
+    if counts != (len(train.labels), len(test.labels)):
+        return Splits(
+            *hold_out(train, val_fraction, seed),
+            test,
+            f"a seeded split: the published one is for all {counts[0]} and {counts[1]} images",
+        )
+    return Splits(
+        train.take(lists.train),
+        train.take(lists.validation),
+        test.take(lists.test),
+        "the published split",
+    )
+
+
+class Indices(NamedTuple):
+    """Positions among the official training images (``train``, ``validation``) and test images."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def published(name: str) -> Indices:
+    """The index lists that the paper used for a set, which count in the official order."""
+    lists = read_npz(PUBLISHED)
+    return Indices(*(lists[f"{name}/{part}"] for part in ("train", "val", "test")))
+
+
+SETS: dict[str, Official] = {
+    "cifar10": Official(
+        "cifar-10-batches-bin",
+        "cifar-10-binary.tar.gz",
+        partial(
+            archives.cifar,
+            files=tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
+            names="batches.meta.txt",
+            skip=0,
+        ),
+    ),
+    "cifar100": Official(
+        "cifar-100-binary",
+        "cifar-100-binary.tar.gz",
+        partial(archives.cifar, files=("train.bin",), names="fine_label_names.txt", skip=1),
+        "cifar100",
+    ),
+    "stl10": Official("stl10_binary", "stl10_binary.tar.gz", archives.stl10, "stl10"),
+    "cub200": Official("CUB_200_2011", "CUB_200_2011.tgz", archives.cub200, "cub200"),
+    "dogs": Official("dogs", "images.tar and lists.tar of Stanford Dogs", archives.dogs, "dog"),
+    "mit67": Official("mit67", "indoorCVPR_09.tar with its two list files", archives.mit67),
+    "stanford40": Official(
+        "stanford40", "JPEGImages and ImageSplits of Stanford 40", archives.stanford40
+    ),
+    "tinyimagenet": Official("tiny-imagenet-200", "tiny-imagenet-200.zip", archives.tinyimagenet),
+}

@@ -1,0 +1,62 @@
+"""Trains a source network, whose weights `experiments.train` takes."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from experiments import cli, devices, loop, methods, runs, zoo
+from experiments.options import RunOptions
+from l2t_jax import baselines, output_shapes
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to train; a class of its own so that --help begins with it."""
+
+    #: Network to train: resnetN, cifar-resnetN, vggN or vggN_bn.
+    network: str = "resnet32"
+
+
+@dataclass(frozen=True)
+class Options(RunOptions, Choice):
+    """Train a source network on a data set, for experiments.train to transfer from.
+
+    The best epoch's weights (by validation accuracy) go to the run folder's source.safetensors.
+
+    Example: python -m experiments.pretrain --network resnet32 --data tinyimagenet --data-dir data
+    """
+
+    #: Learning rate of SGD at the start; a tenth of it from half of the epochs on, a hundredth
+    #: from three quarters on.
+    lr: float = 0.1
+
+    def name(self) -> str:
+        """What the run is called where it is given no folder."""
+        return f"pretrain-{self.network}-{Path(self.data).stem}-{self.seed}"
+
+
+def main(options: Options) -> int:
+    """Trains as configured, and writes config, metrics and weights to the run folder."""
+    everywhere, splits = runs.prepare(options)
+    network = zoo.network(options.network, len(splits.train.classes))
+    images = jax.ShapeDtypeStruct((options.batch_size, *splits.train.image_shape), jnp.float32)
+    # Images that the network cannot take are told before anything is written.
+    output_shapes(network, jax.eval_shape(network.init, jax.random.key(0), images), images)
+    method = baselines.scratch(network, optimizer=methods.sgd(options))
+    compiled = loop.compile_method(method, network, everywhere)
+    what = f"pretraining {options.network}"
+    devices.on_first_process(lambda: runs.begin(options, splits, everywhere, what))
+    rate = loop.step_decay(options.lr, options.epochs)
+    result = runs.train(options, compiled, None, splits, rate)
+    weights = options.folder() / "source.safetensors"
+    devices.on_first_process(lambda: runs.finish(weights, result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main, Options, prog="experiments.pretrain"))

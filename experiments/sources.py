@@ -1,0 +1,68 @@
+"""The frozen source networks of a run, presented as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+from experiments import zoo
+from l2t_jax import Network, Outputs, Variables, concatenate, join_variables, output_shapes
+
+
+class Sources(NamedTuple):
+    """One or several trained networks.
+
+    Attributes:
+      names: of each.
+      network: all as one; the network itself where there is one alone.
+      variables: of `network`.
+      outputs: shapes of each one's outputs.
+    """
+
+    names: tuple[str, ...]
+    network: Network
+    variables: Variables
+    outputs: tuple[Outputs, ...]
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Number of logits of each."""
+        return tuple(outputs.logits.shape[-1] for outputs in self.outputs)
+
+    @property
+    def layers(self) -> list[str]:
+        """A name of every feature map of `network`: ``resnet32 4``, of several ``resnet20 1:4``."""
+        several = len(self.names) > 1
+        return [
+            f"{name} {number}:{layer}" if several else f"{name} {layer}"
+            for number, (name, outputs) in enumerate(zip(self.names, self.outputs, strict=True))
+            for layer in range(len(outputs.features))
+        ]
+
+
+def load(names: Sequence[str], weights: Sequence[Path], images: jax.ShapeDtypeStruct) -> Sources:
+    """Bundled networks with trained weights.
+
+    Args:
+      names: as in `zoo.NAMES`; at least one.
+      weights: of each its file.
+      images: shape of a batch that they will see, ``[B, H, W, channels]``.
+
+    Returns:
+      The sources.
+
+    Raises:
+      ValueError: an unknown name, or a file that does not fit its network.
+      OSError: a file cannot be read.
+    """
+    loaded = [zoo.load(*pair, images.shape[1:]) for pair in zip(names, weights, strict=True)]
+    outputs = tuple(output_shapes(*pair, images) for pair in loaded)
+    if len(loaded) == 1:
+        ((network, variables),) = loaded
+    else:
+        network = concatenate([network for network, _ in loaded])
+        variables = join_variables([variables for _, variables in loaded])
+    return Sources(tuple(names), network, variables, outputs)

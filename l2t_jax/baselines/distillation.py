@@ -1,0 +1,116 @@
+"""Distillation of the source's classes through a second head: learning without forgetting."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from l2t_jax._typing import Array, Float
+from l2t_jax.affine import Affine, uniform_affine
+from l2t_jax.baselines.training import Penalty
+from l2t_jax.meta_networks import pool
+from l2t_jax.networks import Outputs
+
+
+def distillation_loss(
+    source_logits: Float[Array, "b _classes"],
+    target_logits: Float[Array, "b _classes"],
+    *,
+    temperature: float = 2.0,
+    classes: Sequence[int] | None = None,
+) -> Float[Array, ""]:
+    """Softened divergence, ``T²/B Σ_b KL(softmax(s_b / T) || softmax(t_b / T))``.
+
+    The factor ``T²`` is that of Hinton et al.: the gradient keeps its size whatever the
+    temperature, and a weight need not be chosen anew for each. Li & Hoiem have the cross-entropy
+    without it, which differs by a constant: their λ = 1 at T = 2 is a weight of 1/4 here.
+
+    Args:
+      source_logits: what to imitate, ``[B, classes]``.
+      target_logits: likewise.
+      temperature: T, above 0.
+      classes: number of classes of each distribution that stands side by side in the logits, such
+        as those of several sources (see `l2t_jax.concatenate`); their divergences are added. All
+        logits are one distribution if None.
+
+    Returns:
+      A scalar in nats; 0 where the distributions are alike.
+
+    Raises:
+      ValueError: logits that are not of one shape ``[B, classes]``, a temperature that is not
+        positive, or numbers of classes that do not add up to the logits.
+
+    Example:
+      >>> source = jnp.log(jnp.array([[0.9, 0.1]]))
+      >>> loss = distillation_loss(source, jnp.zeros((1, 2)), temperature=1.0)
+      >>> round(float(loss), 4)  # log 2 - entropy(0.9, 0.1)
+      0.3681
+
+    Source: Hinton et al. (2015), "Distilling the Knowledge in a Neural Network", section 2;
+    Li & Hoiem (2016), "Learning without Forgetting", section 3 (T = 2, a sum over sources).
+    """
+    check_temperature(temperature)
+    if source_logits.ndim != 2 or source_logits.shape != target_logits.shape:
+        raise ValueError(
+            f"logits of shapes {source_logits.shape} and {target_logits.shape} came; wanted the "
+            "same, [batch, classes]"
+        )
+    width = source_logits.shape[1]
+    classes = (width,) if classes is None else tuple(classes)
+    if sum(classes) != width or min(classes, default=0) < 1:
+        raise ValueError(f"{width} logits came for classes {classes}; wanted numbers that add up")
+    ends = list(itertools.accumulate(classes))[:-1]
+    divergences = [
+        optax.losses.kl_divergence_with_log_targets(
+            jax.nn.log_softmax(t / temperature), jax.nn.log_softmax(s / temperature)
+        )
+        for s, t in zip(
+            jnp.split(source_logits, ends, axis=1),
+            jnp.split(target_logits, ends, axis=1),
+            strict=True,
+        )
+    ]
+    return temperature**2 * jnp.mean(sum(divergences))
+
+
+def distillation(temperature: float = 2.0, classes: Sequence[int] | None = None) -> Penalty:
+    """Learning without forgetting: a second head of the target learns the source's classes.
+
+    The head is an affine map of the target's last feature map, averaged over positions.
+
+    Args:
+      temperature: T of `distillation_loss`, above 0.
+      classes: number of classes of each source where there are several; see `distillation_loss`.
+
+    Returns:
+      A `Penalty` with the head, an `l2t_jax.Affine`, as its parameters.
+
+    Raises:
+      ValueError: a temperature that is not positive (at once); numbers of classes that do not add
+        up to the source's logits (when it is used).
+
+    Source: Li & Hoiem (2016), "Learning without Forgetting".
+    """
+    check_temperature(temperature)
+
+    def init(key: Array, source: Outputs, target: Outputs) -> Affine:
+        last = target.features[-1]
+        return uniform_affine(key, last.shape[-1], source.logits.shape[-1], last.dtype)
+
+    def apply(head: Affine, source: Outputs, target: Outputs) -> Array:
+        (pooled,) = pool(target.features[-1:])
+        logits = pooled @ head.kernel + head.bias
+        return distillation_loss(source.logits, logits, temperature=temperature, classes=classes)
+
+    return Penalty(init, apply)
+
+
+def check_temperature(temperature: float) -> None:
+    """Raises a ValueError unless the temperature is positive and finite."""
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature {temperature} came; wanted a positive, finite number")
