@@ -1,6 +1,8 @@
 """Experiments with the library: data, training, commands; see `experiments.train` to begin with."""
 
+import ctypes
 import os
+import sys
 
 # XLA's CPU back end hands sums and products to YNNPACK from jaxlib 0.10.2 on, and then gives wrong
 # ones, others each time (jax issue 39103; on jaxlib 0.12.0.1 meta-gradients still were garbage). An
@@ -8,3 +10,20 @@ import os
 YNNPACK = "--xla_cpu_experimental_ynn_fusion_type"
 if YNNPACK not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {YNNPACK}=".strip()
+
+
+def keep_memory() -> None:
+    """Has glibc keep what large arrays took, for the next ones.
+
+    It would give it back to the system at the end of each step and take it anew in the next, where
+    each page of it is zeroed first.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: no array is mapped by itself
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: nothing goes back
+        libc.mallopt(-8, 1)  # M_ARENA_MAX: all threads share what is kept
+
+
+if sys.platform == "linux":
+    keep_memory()
