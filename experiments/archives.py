@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from experiments.data import Dataset
 from experiments.folders import ImageFiles, default_crop_share
@@ -21,14 +22,15 @@ def cifar(
     size: int,
     crop_share: float | None,
     *,
-    files: tuple[str, ...],
+    train: tuple[str, ...],
+    test: str,
     names: str,
     skip: int,
 ) -> tuple[Dataset, Dataset]:
     """CIFAR's binary version: a record is ``skip`` coarse labels, the label, and planes."""
     classes = tuple((root / names).read_text(encoding="utf-8").split())
     parts = []
-    for chosen in (files, (names_of_test(files),)):
+    for chosen in (train, (test,)):
         raw = np.concatenate([np.fromfile(root / file, np.uint8) for file in chosen])
         record = skip + 1 + 3 * 32 * 32
         if raw.size == 0 or raw.size % record:
@@ -39,15 +41,8 @@ def cifar(
     return parts[0], parts[1]
 
 
-def names_of_test(files: tuple[str, ...]) -> str:
-    """CIFAR's file of test images beside these files of training images."""
-    return "test.bin" if files == ("train.bin",) else "test_batch.bin"
-
-
 def stl10(root: Path, size: int, crop_share: float | None) -> tuple[Dataset, Dataset]:
     """STL-10's binary version, brought from 96 pixels to ``size``; planes are column-major."""
-    from PIL import Image
-
     classes = tuple((root / "class_names.txt").read_text(encoding="utf-8").split())
     parts = []
     for part in ("train", "test"):

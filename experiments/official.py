@@ -104,7 +104,8 @@ SETS: dict[str, Official] = {
         "cifar-10-binary.tar.gz",
         partial(
             archives.cifar,
-            files=tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
+            train=tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
+            test="test_batch.bin",
             names="batches.meta.txt",
             skip=0,
         ),
@@ -112,7 +113,13 @@ SETS: dict[str, Official] = {
     "cifar100": Official(
         "cifar-100-binary",
         "cifar-100-binary.tar.gz",
-        partial(archives.cifar, files=("train.bin",), names="fine_label_names.txt", skip=1),
+        partial(
+            archives.cifar,
+            train=("train.bin",),
+            test="test.bin",
+            names="fine_label_names.txt",
+            skip=1,
+        ),
         "cifar100",
     ),
     "stl10": Official("stl10_binary", "stl10_binary.tar.gz", archives.stl10, "stl10"),

@@ -87,8 +87,8 @@ def low_memory_meta_gradient(
     """The meta-gradient by an adjoint sweep that takes each step anew when its turn comes.
 
     Only ``stored`` of the states on the way are kept; from the nearest of them a step's own is
-    reached again. One step's linearisation exists at a time, so that the memory is that of about
-    two training steps, whatever the number of steps. See `l2t_jax.unroll.MetaGradient` for the
+    reached again. One step's linearisation exists at a time, so that the memory has one
+    bound for any number of steps. See `l2t_jax.unroll.MetaGradient` for the
     other arguments and the returns.
 
     Args:
