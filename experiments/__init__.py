@@ -21,7 +21,7 @@ def keep_memory() -> None:
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(-4, 0)  # M_MMAP_MAX: no array is mapped by itself
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: nothing goes back
+        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: nothing goes back
         libc.mallopt(-8, 1)  # M_ARENA_MAX: all threads share what is kept
 
 

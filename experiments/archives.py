@@ -7,14 +7,13 @@ and of their shorter side how much the centre crop keeps; it gives the training 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from experiments.data import Dataset
-from experiments.folders import ImageFiles, default_crop_share
+from experiments.dataset import Dataset
+from experiments.folders import Folder, ImageFiles, default_crop_share
 
 
 def cifar(
@@ -74,28 +73,44 @@ def labelled(
     return Dataset(np.ascontiguousarray(images), labels, classes)
 
 
+Listed = list[tuple[str, int]]
+
+
 def files(
     root: Path,
-    names: Iterable[str],
-    labels: Iterable[int],
-    classes: Iterable[str],
+    train: Listed,
+    test: Listed,
+    classes: list[str],
     size: int,
     crop_share: float | None,
-) -> ImageFiles:
-    """Images in files that a list names; all must be there, and listed once."""
-    found = list(names)
-    missing = [name for name in found if not (root / name).is_file()]
-    if missing or not found:
+) -> tuple[ImageFiles, ImageFiles]:
+    """Images in files that two lists name, each with its label; all are there, and listed once."""
+    names = [name for name, _ in train + test]
+    missing = [name for name in names if not (root / name).is_file()]
+    if missing or not (train and test):
         raise FileNotFoundError(
-            f"{root}: {len(missing)} of {len(found)} listed images are missing"
-            + (f", such as {missing[0]}" if missing else "; wanted at least one")
+            f"{root}: {len(missing)} of {len(names)} listed images are missing"
+            + (f", such as {missing[0]}" if missing else "; wanted at least one for each part")
         )
-    if twice := [name for name, count in Counter(found).items() if count > 1]:
-        raise ValueError(f"{root}: {twice[0]} is listed more than once; wanted every image once")
+    # An image in both lists would be trained and tested on.
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(
+            f"{root}: {twice[0]} is listed more than once, in training and test lists together; "
+            "wanted every image once"
+        )
     share = default_crop_share(size) if crop_share is None else crop_share
-    return ImageFiles(
-        root, np.array(found), np.array(list(labels), np.int32), tuple(classes), size, share
+    first, second = (
+        ImageFiles(
+            Folder(root),
+            np.array([name for name, _ in part]),
+            np.array([label for _, label in part], np.int32),
+            tuple(classes),
+            size,
+            share,
+        )
+        for part in (train, test)
     )
+    return first, second
 
 
 def rows(path: Path, columns: int = 1, separator: str | None = None) -> list[list[str]]:
@@ -142,11 +157,8 @@ def by_folder(
     number = {name: i for i, name in enumerate(classes)}
     if unknown := {name.split("/")[0] for name in test} - set(classes):
         raise ValueError(f"{root}: test images of classes without training images: {unknown}")
-    first, second = (
-        files(root, part, [number[n.split("/")[0]] for n in part], classes, size, crop_share)
-        for part in (train, test)
-    )
-    return first, second
+    first, second = ([(n, number[n.split("/")[0]]) for n in part] for part in (train, test))
+    return files(root, first, second, classes, size, crop_share)
 
 
 def mit67(root: Path, size: int, crop_share: float | None) -> tuple[ImageFiles, ImageFiles]:
@@ -159,12 +171,11 @@ def stanford40(root: Path, size: int, crop_share: float | None) -> tuple[ImageFi
     """Stanford 40: ``JPEGImages/FILE``, listed in ImageSplits/CLASS_{train,test}.txt."""
     lists = root / "ImageSplits"
     classes = sorted(p.name.removesuffix("_train.txt") for p in lists.glob("*_train.txt"))
-    parts = []
-    for part in ("train", "test"):
-        listed = [(f, i) for i, c in enumerate(classes) for f in lines(lists / f"{c}_{part}.txt")]
-        names, labels = [f for f, _ in listed], [i for _, i in listed]
-        parts.append(files(root / "JPEGImages", names, labels, classes, size, crop_share))
-    return parts[0], parts[1]
+    train, test = (
+        [(f, i) for i, c in enumerate(classes) for f in lines(lists / f"{c}_{part}.txt")]
+        for part in ("train", "test")
+    )
+    return files(root / "JPEGImages", train, test, classes, size, crop_share)
 
 
 def cub200(root: Path, size: int, crop_share: float | None) -> tuple[ImageFiles, ImageFiles]:
@@ -210,8 +221,4 @@ def tinyimagenet(root: Path, size: int, crop_share: float | None) -> tuple[Image
     if unknown := {row[1] for row in listed} - set(classes):
         raise ValueError(f"{root}: validation images of classes not in wnids.txt: {unknown}")
     test = [(f"val/images/{row[0]}", number[row[1]]) for row in listed]
-    first, second = (
-        files(root, [n for n, _ in part], [i for _, i in part], classes, size, crop_share)
-        for part in (train, test)
-    )
-    return first, second
+    return files(root, train, test, classes, size, crop_share)

@@ -6,150 +6,195 @@ Imports nothing but jax, flax, optax, numpy and this project, so that it runs wh
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
-import l2t_jax
-from l2t_jax import Batch, Method, Variables, baselines
-from l2t_jax.models import cifar_resnet, vgg
-
-SOURCE, TARGET = cifar_resnet(32, classes=200), vgg(9, classes=10)
-SOURCE_LAYERS, TARGET_LAYERS = (4, 9, 14), range(5)
-PAIRS = l2t_jax.all_pairs(SOURCE_LAYERS, TARGET_LAYERS)
-SGD = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(0.01, momentum=0.9))
-ADAM = optax.chain(optax.add_decayed_weights(1e-4), optax.adam(1e-4))
-MODES = {
-    "mixed": l2t_jax.mixed_meta_gradient,
-    "low-memory": l2t_jax.low_memory_meta_gradient,
-    "reverse": l2t_jax.reverse_meta_gradient,
-}
-PLAIN = "plain step"
-
-
-def row(mode: str = "mixed", steps: int = 2, pairs: int = len(PAIRS)) -> str:
-    """What a whole iteration is called in the table."""
-    return f"iteration, {mode}, T={steps}, {pairs} pair{'s' * (pairs > 1)}"
-
-
-MIXED, LOW_MEMORY, REVERSE = map(row, MODES)
-
-
-class Program(NamedTuple):
-    """A compiled program, ready to be timed.
-
-    Attributes:
-      call: runs it once, to the end.
-      gflop: floating-point operations by the compiler's count, in 10^9; None where unknown.
-      temporaries: bytes of temporary buffers; None where unknown.
-    """
-
-    call: Callable[[], Any]
-    gflop: float | None = None
-    temporaries: int | None = None
+from experiments import loop_rate, programs
+from experiments.programs import MATRICES, MODES, PLAIN, Program, Setting, iteration
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, prints the table, and writes it where asked."""
-    options = parse(arguments)
-    images = jax.random.normal(jax.random.key(0), (options.batch, 32, 32, 3), jnp.float32)
-    batch = Batch(images, jnp.arange(options.batch) % 10)
-    programs = build(batch, options)
-    times = measure(programs, options.repeats)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    ratios = {name: median / medians[PLAIN] for name, median in medians.items()}
+    options, chosen = parse(arguments)
+    pairs = len(chosen.pairs)
+    wanted = [(mode, 2, pairs) for mode in options.modes]
+    wanted += [(options.sweep, steps, pairs) for steps in options.steps]
+    wanted += [(options.sweep, 2, number) for number in options.pairs]
+    built: dict[str, Program] = {}
+    for name, program in programs.build(
+        chosen, options.batch, wanted, torch=options.peer == "torch"
+    ):
+        told(f"compiled: {name}")
+        built[name] = program
+    times = measure(built, options.repeats)
     print(
-        f"VGG-9-BN target, ResNet-32 source, {len(PAIRS)} pairs, batch {options.batch}, float32; "
+        f"{chosen.words}, {pairs} pairs, batch {options.batch}, {options.precision}; "
         f"{jax.devices()[0].device_kind}, Python {platform.python_version()}, jax "
         f"{jax.__version__}, flax {flax.__version__}, optax {optax.__version__}; median of "
         f"{options.repeats} interleaved runs\n"
     )
-    print("| program | ÷ plain step | median, ms | least to most, ms | GFLOP | temporaries, MiB |")
-    print("|---|---|---|---|---|---|")
-    rows = {}
-    for name, program in programs.items():
-        gflop = "" if program.gflop is None else f"{program.gflop:.1f}"
-        memory = "" if program.temporaries is None else f"{program.temporaries / 2**20:.0f}"
-        values = [1e3 * value for value in times[name]]
-        print(
-            f"| {name} | {ratios[name]:.2f} | {1e3 * medians[name]:.1f} | "
-            f"{min(values):.1f}–{max(values):.1f} | {gflop} | {memory} |"
-        )
-        rows[name] = {
-            "over_plain_step": ratios[name],
-            "milliseconds": values,
-            "gflop": program.gflop,
-            "temporaries": program.temporaries,
-        }
-    summary: dict[str, Any] = {"batch": options.batch, "programs": rows}
-    if MIXED in medians:
-        summary["iteration_over_plain_step"] = ratios[MIXED]
-    if MIXED in medians and REVERSE in medians:
-        summary["mixed_over_reverse"] = medians[MIXED] / medians[REVERSE]
-        print(f"\nmixed ÷ reverse: {summary['mixed_over_reverse']:.2f}")
-    if MIXED in medians and LOW_MEMORY in medians:
-        print(f"low-memory ÷ mixed: {medians[LOW_MEMORY] / medians[MIXED]:.2f}")
-    low = programs[LOW_MEMORY].temporaries if LOW_MEMORY in programs else None
-    plain = programs[PLAIN].temporaries
-    if low and plain:
-        summary["low_memory_temporaries_over_plain_step"] = low / plain
-        print(f"temporaries, low-memory ÷ plain step: {low / plain:.2f}")
-    if len(options.steps) > 2:
-        print(line("T", options.steps, [ratios[row(steps=steps)] for steps in options.steps]))
-    if len(options.pairs) > 2:
-        print(line("pairs", options.pairs, [ratios[row(pairs=pairs)] for pairs in options.pairs]))
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    rows = table(built, times, medians)
+    summary: dict[str, Any] = {
+        "setting": options.setting,
+        "batch": options.batch,
+        "precision": options.precision,
+        "programs": rows,
+    }
+    summary |= ratios(built, medians, pairs)
+    for what, counts, names in (
+        ("T", options.steps, [iteration(options.sweep, t, pairs) for t in options.steps]),
+        ("pairs", options.pairs, [iteration(options.sweep, 2, p) for p in options.pairs]),
+    ):
+        if len(counts) > 2:
+            print(line(what, counts, [rows[name]["over_plain_step"] for name in names]))
+    summary |= loop_beside_step(chosen, options)
     if options.json is not None:
         options.json.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return 0
 
 
-def line(what: str, counts: Sequence[int], ratios: Sequence[float]) -> str:
+def table(
+    built: dict[str, Program], times: dict[str, list[float]], medians: dict[str, float]
+) -> dict[str, dict[str, Any]]:
+    """Prints a row for each program, and returns the rows' figures."""
+    print(
+        "| program | ÷ plain step | median, ms | least to most, ms | GFLOP | of the matrix "
+        "product's rate, % | temporaries, MiB |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    gflop = built[MATRICES].gflop
+    best = None if gflop is None else gflop / medians[MATRICES]
+    rows = {}
+    for name, program in built.items():
+        share = None
+        if program.gflop is not None and best is not None:
+            share = program.gflop / medians[name] / best
+        values = [1e3 * value for value in times[name]]
+        cells = [
+            name,
+            f"{medians[name] / medians[PLAIN]:.2f}",
+            f"{1e3 * medians[name]:.1f}",
+            f"{min(values):.1f}–{max(values):.1f}",
+            "" if program.gflop is None else f"{program.gflop:.1f}",
+            "" if share is None else f"{100 * share:.0f}",
+            "" if program.temporaries is None else f"{program.temporaries / 2**20:.0f}",
+        ]
+        print(f"| {' | '.join(cells)} |")
+        rows[name] = {
+            "over_plain_step": medians[name] / medians[PLAIN],
+            "milliseconds": values,
+            "gflop": program.gflop,
+            "share_of_matrix_rate": share,
+            "temporaries": program.temporaries,
+        }
+    return rows
+
+
+def ratios(built: dict[str, Program], medians: dict[str, float], pairs: int) -> dict[str, float]:
+    """Prints and returns how the meta-gradients compare, of those that were measured."""
+    mixed, low, reverse = (iteration(mode, 2, pairs) for mode in MODES)
+    found = {}
+    if mixed in medians:
+        found["iteration_over_plain_step"] = medians[mixed] / medians[PLAIN]
+    if mixed in medians and reverse in medians:
+        found["mixed_over_reverse"] = medians[mixed] / medians[reverse]
+        print(f"\nmixed ÷ reverse: {found['mixed_over_reverse']:.2f}")
+    if mixed in medians and low in medians:
+        found["low_memory_over_mixed"] = medians[low] / medians[mixed]
+        print(f"low-memory ÷ mixed: {found['low_memory_over_mixed']:.2f}")
+    plain = built[PLAIN].temporaries
+    if low in built and plain and (temporaries := built[low].temporaries):
+        found["low_memory_temporaries_over_plain_step"] = temporaries / plain
+        print(f"temporaries, low-memory ÷ plain step: {temporaries / plain:.2f}")
+    return found
+
+
+def line(what: str, counts: Sequence[int], values: Sequence[float]) -> str:
     """The straight line nearest to the ratios, and how far they are from it."""
-    slope, start = np.polyfit(counts, ratios, 1)
-    residual = max(abs(start + slope * np.array(counts) - ratios) / ratios)
+    slope, start = np.polyfit(counts, values, 1)
+    residual = max(abs(start + slope * np.array(counts) - values) / values)
     return (
         f"iteration ÷ plain step: {start:.2f} + {slope:.2f} · {what}; the measured ratios are at "
         f"most {100 * residual:.0f} % from that"
     )
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def loop_beside_step(chosen: Setting, options: argparse.Namespace) -> dict[str, float]:
+    """Prints and returns the training loop's rate beside its bare step's."""
+    in_loop, bare = loop_rate.seconds_per_step(
+        chosen.target, chosen.side, options.batch, options.repeats
+    )
+    shares = [alone / whole for alone, whole in zip(bare, in_loop, strict=True)]
+    rates = {"loop": statistics.median(in_loop), "bare step": statistics.median(bare)}
+    print(
+        "plain training, iterations a second: "
+        + ", ".join(f"{name} {1 / seconds:.3f}" for name, seconds in rates.items())
+        + f"; {100 * statistics.median(shares):.1f} % "
+        f"({100 * min(shares):.1f}–{100 * max(shares):.1f}) turn by turn"
+    )
+    return {"loop_over_bare_step": statistics.median(shares)}
+
+
+def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Setting]:
     parser = argparse.ArgumentParser(prog="python -m experiments.benchmark", description=__doc__)
+    parser.add_argument(
+        "--setting", choices=["small", "large"], default="small",
+        help="small: ResNet-32 to VGG-9-BN at 32x32 (default); large: ResNet-34 to ResNet-18 at "
+        "224x224",
+    )  # fmt: skip
     parser.add_argument("--batch", type=positive, default=32, help="images a step (default 32)")
+    parser.add_argument(
+        "--precision", choices=["float32", "bfloat16"], default="float32",
+        help="of the convolutions' operands (default float32)",
+    )  # fmt: skip
     parser.add_argument(
         "--repeats", type=positive, default=5, help="timed runs of each program (default 5)"
     )
+    parser.add_argument(
+        "--modes", choices=MODES, nargs="*", default=list(MODES), metavar="MODE",
+        help=f"meta-gradients to time, of {', '.join(MODES)} (default: all)",
+    )  # fmt: skip
     parser.add_argument(
         "--steps", type=positive, nargs="*", default=[], metavar="T",
         help="also time the iteration with these numbers of virtual matching steps",
     )  # fmt: skip
     parser.add_argument(
         "--pairs", type=positive, nargs="*", default=[], metavar="P",
-        help=f"also time it with only the first P of the {len(PAIRS)} pairs",
+        help="also time it with only the first P pairs",
     )  # fmt: skip
     parser.add_argument(
-        "--modes", choices=MODES, nargs="*", default=list(MODES), metavar="MODE",
-        help=f"meta-gradients to time, of {', '.join(MODES)} (default: all)",
+        "--sweep", choices=MODES, default="mixed",
+        help="the meta-gradient that --steps and --pairs take (default mixed)",
     )  # fmt: skip
     parser.add_argument(
-        "--peer", choices=["torch"], help="also time the same plain step in PyTorch"
-    )
+        "--peer", choices=["torch"],
+        help="also time the same plain step in PyTorch (small setting, float32)",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     options = parser.parse_args(arguments)
-    if any(count > len(PAIRS) for count in options.pairs):
-        parser.error(f"--pairs {options.pairs} came; wanted at most {len(PAIRS)}")
-    return options
+    chosen = programs.setting(options.setting, options.precision)
+    if any(count > len(chosen.pairs) for count in options.pairs):
+        parser.error(f"--pairs {options.pairs} came; wanted at most {len(chosen.pairs)}")
+    if options.peer and (options.setting, options.precision) != ("small", "float32"):
+        parser.error("--peer torch came; wanted it with the small setting in float32")
+    if options.peer and importlib.util.find_spec("torch") is None:
+        parser.error("--peer torch came; PyTorch is not installed")
+    if options.json is not None and not options.json.parent.is_dir():
+        parser.error(f"no folder {options.json.parent} for --json")
+    return options, chosen
 
 
 def positive(text: str) -> int:
@@ -159,94 +204,23 @@ def positive(text: str) -> int:
     return value
 
 
-def build(batch: Batch, options: argparse.Namespace) -> dict[str, Program]:
-    """Compiles every program that the options ask for; the plain step comes first."""
-    key = jax.random.key(0)
-    source_variables = jax.jit(SOURCE.init)(key, batch.images)
-
-    def step(method: Method, variables: Variables | None) -> Program:
-        state = jax.jit(method.init)(key, variables, batch)
-        return compiled(method.step, state, variables, batch)
-
-    def iteration(mode: str = "mixed", steps: int = 2, pairs: int = len(PAIRS)) -> Program:
-        method = l2t_jax.l2t(
-            SOURCE,
-            TARGET,
-            PAIRS[:pairs],
-            optimizer=SGD,
-            meta_optimizer=ADAM,
-            unroll_steps=steps,
-            meta_gradient=MODES[mode],
-        )
-        return step(method, source_variables)
-
-    penalties = {"fm": (0.5, baselines.feature_matching(PAIRS))}
-    programs = {PLAIN: step(baselines.scratch(TARGET, optimizer=SGD), None)}
-    if options.peer == "torch":
-        programs["plain step in PyTorch"] = torch_step(options.batch)
-    programs["source forward"] = compiled(
-        lambda variables, images: SOURCE.apply(variables, images, train=False).features,
-        source_variables,
-        batch.images,
-    )
-    programs["real step, with source"] = step(
-        baselines.with_penalties(SOURCE, TARGET, penalties, optimizer=SGD), source_variables
-    )
-    wanted: list[dict[str, Any]] = [{"mode": mode} for mode in options.modes]
-    wanted += [{"steps": steps} for steps in options.steps]
-    wanted += [{"pairs": pairs} for pairs in options.pairs]
-    for more in wanted:
-        if (name := row(**more)) not in programs:
-            programs[name] = iteration(**more)
-    return programs
-
-
-def compiled(function: Callable[..., Any], *arguments: Any) -> Program:
-    """Compiles a function for its arguments."""
-    program = jax.jit(function).lower(*arguments).compile()
-    cost, memory = program.cost_analysis(), program.memory_analysis()
-    return Program(
-        lambda: jax.block_until_ready(program(*arguments)),
-        cost["flops"] / 1e9 if cost and "flops" in cost else None,
-        None if memory is None else memory.temp_size_in_bytes,
-    )
-
-
-def torch_step(size: int) -> Program:
-    """The plain step of the same network in PyTorch, on the CPU with all cores."""
-    import torch
-    from torch import nn
-
-    layers: list[Any] = []
-    channels = 3
-    for stage in ((64,), (128,), (256, 256), (512, 512), (512, 512)):
-        for width in stage:
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
-            channels = width
-        layers.append(nn.MaxPool2d(2))
-    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(512, 10))
-    optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
-    images, labels = torch.randn(size, 3, 32, 32), torch.arange(size) % 10
-
-    def call() -> None:
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(network(images), labels).backward()
-        optimizer.step()
-
-    return Program(call)
-
-
-def measure(programs: dict[str, Program], repeats: int) -> dict[str, list[float]]:
+def measure(built: dict[str, Program], repeats: int) -> dict[str, list[float]]:
     """Seconds of each program in ``repeats`` rounds, one run of each a round."""
-    times: dict[str, list[float]] = {name: [] for name in programs}
-    for program in programs.values():
+    times: dict[str, list[float]] = {name: [] for name in built}
+    for program in built.values():
         program.call()
-    for _ in range(repeats):
-        for name, program in programs.items():
+    for number in range(repeats):
+        told(f"round {number + 1} of {repeats}")
+        for name, program in built.items():
             begin = time.perf_counter()
             program.call()
             times[name].append(time.perf_counter() - begin)
     return times
+
+
+def told(text: str) -> None:
+    """Shows where a long run has got to."""
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

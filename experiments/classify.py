@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from experiments.data import Images
+from experiments.dataset import Images
 from experiments.devices import Devices
 from experiments.preprocess import normalise
 from l2t_jax import Network, Variables
@@ -25,6 +25,27 @@ def compile_evaluation(network: Network, devices: Devices) -> Callable[[Variable
 
     whole, split = devices.replicated, devices.split
     return jax.jit(classify, in_shardings=(whole, split), out_shardings=whole)
+
+
+def batches(devices: Devices, images: Images, batch_size: int = 500) -> Iterator[tuple[Array, int]]:
+    """All images in their order, in batches of one shape.
+
+    Args:
+      devices: where they are wanted.
+      images: the images.
+      batch_size: images a batch, rounded up to a multiple of the devices.
+
+    Yields:
+      A uint8 batch, and how many images it has; the rest of the last one is padding.
+    """
+    total = len(images.labels)
+    batch_size = devices.round_up(min(batch_size, total))
+    rows = devices.rows(batch_size)
+    for begin in range(0, total, batch_size):
+        part = images.load(begin + rows[begin + rows < total])
+        padding = np.zeros((len(rows) - len(part), *images.image_shape), np.uint8)
+        batch = devices.batch(np.concatenate([part, padding]), batch_size)
+        yield batch, min(batch_size, total - begin)
 
 
 def predict(
@@ -42,26 +63,19 @@ def predict(
       devices: where it runs.
       variables: the network's.
       images: what to classify; never more than three batches are held at once.
-      batch_size: images a forward pass, rounded up to a multiple of the devices. The last batch is
-        padded, so that one shape is compiled.
+      batch_size: images a forward pass, rounded up to a multiple of the devices.
       on_batch: called after each batch with its number of images.
 
     Returns:
       Class numbers, ``[N]``.
     """
-    total = len(images.labels)
-    batch_size = devices.round_up(min(batch_size, total))
-    rows = devices.rows(batch_size)
     predictions: list[Array] = []
-    for begin in range(0, total, batch_size):
-        part = images.load(begin + rows[begin + rows < total])
-        padding = np.zeros((len(rows) - len(part), *images.image_shape), np.uint8)
-        batch = devices.batch(np.concatenate([part, padding]), batch_size)
+    for batch, count in batches(devices, images, batch_size):
         predictions.append(evaluate(variables, batch))
         # The next batch is read while the device works on this one.
         jax.block_until_ready(predictions[-2:-1])
-        on_batch(min(batch_size, total - begin))
-    return np.concatenate(jax.device_get(predictions))[:total]
+        on_batch(count)
+    return np.concatenate(jax.device_get(predictions))[: len(images.labels)]
 
 
 def accuracy(

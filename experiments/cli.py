@@ -1,22 +1,21 @@
-"""What all commands share: parsing, and errors as one line."""
+"""What all commands share: parsing and its inverse, and errors as one line."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import re
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
+from experiments.errors import RunFailedError
+
 Options = TypeVar("Options")
-
-
-class RunFailedError(RuntimeError):
-    """A run that began with good input could not go on."""
 
 
 def run(
@@ -65,7 +64,26 @@ def parse(options: type[Options], prog: str, args: list[str] | None) -> Options:
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise ValueError(f"{first_message(errors.getvalue())} (--help lists all options)") from None
+        raise ValueError(
+            f"{first_message(errors.getvalue())} (python -m {prog} --help lists all options)"
+        ) from None
+
+
+def arguments(options: Any) -> list[str]:
+    """The command line that `parse` reads these options from; what is a default is left out."""
+    presets = getattr(options, "with_presets", None)
+    defaults = options if presets is None else presets()
+    words: list[str] = []
+    for field in dataclasses.fields(options):
+        value, option = getattr(options, field.name), f"--{field.name.replace('_', '-')}"
+        # What a preset sets comes too: only one that is overridden would have to.
+        if value == field.default == getattr(defaults, field.name):
+            continue
+        if isinstance(value, tuple):
+            words += [option, *map(str, value)]
+        else:
+            words.append(f"{option}={value}")
+    return words
 
 
 def first_message(box: str) -> str:

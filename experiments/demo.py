@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 from tyro.conf import arg
 
-from experiments import cli, data, devices, loop, methods, plots
+from experiments import cli, data, dataset, devices, loop, methods, plots
 from experiments.config import Config, MethodName
 from experiments.feed import InMemory
 from l2t_jax import Network, Variables, all_pairs, concatenate, join_variables
@@ -65,7 +65,7 @@ def main(options: Options) -> int:
             raise ValueError(
                 f"--{name.replace('_', '-')} {getattr(options, name)}; wanted 1 or more"
             )
-    digits, for_sources = data.hold_out(data.digits(SIZE), 0.5, seed=0)
+    digits, for_sources = dataset.hold_out(data.digits(SIZE), 0.5, seed=0)
     splits = [target_splits(digits, options.per_class, seed) for seed in range(options.seeds)]
     options.out.mkdir(parents=True, exist_ok=True)
     begin = time.perf_counter()
@@ -80,7 +80,7 @@ def main(options: Options) -> int:
     return 0
 
 
-def two_digits(digits: data.Dataset, seed: int, copies: int = 1) -> list[data.Dataset]:
+def two_digits(digits: dataset.Dataset, seed: int, copies: int = 1) -> list[dataset.Dataset]:
     """Pictures of a red and a green digit each, every digit once in red for each copy.
 
     Returns:
@@ -92,25 +92,27 @@ def two_digits(digits: data.Dataset, seed: int, copies: int = 1) -> list[data.Da
     images = np.zeros((len(red), SIZE, SIZE, 3), np.uint8)
     for channel, digit in enumerate((red, green)):
         images[..., channel] = digits.images[digit, ..., 0]
-    return [data.Dataset(images, digits.labels[digit], digits.classes) for digit in (red, green)]
+    return [dataset.Dataset(images, digits.labels[digit], digits.classes) for digit in (red, green)]
 
 
-def target_splits(digits: data.Dataset, per_class: int, seed: int) -> data.Splits[data.Dataset]:
+def target_splits(
+    digits: dataset.Dataset, per_class: int, seed: int
+) -> dataset.Splits[dataset.Dataset]:
     """The target's data: a quarter of the digits to learn, one to validate, a half to test."""
-    rest, test = data.hold_out(digits, 0.5, seed)
-    train, validation = data.hold_out(rest, 0.5, seed)
-    train = data.per_class(train, per_class, seed)
+    rest, test = dataset.hold_out(digits, 0.5, seed)
+    train, validation = dataset.hold_out(rest, 0.5, seed)
+    train = dataset.per_class(train, per_class, seed)
     train, validation, test = (
         two_digits(part, seed + i)[0] for i, part in enumerate((train, validation, test))
     )
-    return data.Splits(train, validation, test)
+    return dataset.Splits(train, validation, test)
 
 
-def train_source(digits: data.Dataset, colour: int) -> Variables:
+def train_source(digits: dataset.Dataset, colour: int) -> Variables:
     """A source network that reads the digit of one colour."""
     train, test = (
         two_digits(part, seed=colour, copies=copies)[colour]
-        for part, copies in zip(data.hold_out(digits, 0.2, seed=0), (3, 1), strict=True)
+        for part, copies in zip(dataset.hold_out(digits, 0.2, seed=0), (3, 1), strict=True)
     )
     method = methods.make(Config(method="scratch"), None, SOURCE, [])
     device = devices.one_device()
@@ -130,7 +132,7 @@ def run_method(
     config: Config,
     source: Network,
     variables: Variables,
-    splits: list[data.Splits[data.Dataset]],
+    splits: list[dataset.Splits[dataset.Dataset]],
     options: Options,
 ) -> Outcome:
     """Trains the target by one method, once with each seed."""

@@ -12,7 +12,7 @@ from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from experiments.cli import RunFailedError
+from experiments.errors import RunFailedError
 
 
 class Devices(NamedTuple):
@@ -30,6 +30,11 @@ class Devices(NamedTuple):
     def number(self) -> int:
         """Number of devices, those of other processes included."""
         return self.split.mesh.size
+
+    @property
+    def kind(self) -> str:
+        """What the devices are, such as ``cpu`` or a product's name."""
+        return self.split.mesh.devices.flat[0].device_kind
 
     def check_batch_size(self, batch_size: int) -> None:
         """Raises a ValueError for a batch that cannot be divided equally over the devices."""

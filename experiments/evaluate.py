@@ -12,7 +12,8 @@ import numpy as np
 from tqdm import tqdm
 from tyro.conf import arg
 
-from experiments import classify, cli, data, devices, zoo
+from experiments import classify, cli, devices, inputs, zoo
+from experiments.options import DATA
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,12 @@ class Options:
     #: Its weights: .pth, .pth.tar or .safetensors, such as the target.safetensors of a run.
     weights: Annotated[Path, arg(metavar="FILE")]
     #: Images: scikit-learn's digits, an npz file with uint8 images [N,H,W,3] and labels [N],
-    #: or a folder with one folder of images a class.
-    data: Annotated[str, arg(metavar="digits|FILE.npz|FOLDER")]
+    #: a folder with one folder of images a class, or the test images of a public set by its name,
+    #: whose unpacked official archive is below --data-dir; with tfds: before it, by its name in
+    #: TensorFlow Datasets, which has prepared it there.
+    data: Annotated[str, arg(metavar=DATA)]
+    #: Folder that the public sets' archives were unpacked into, or TensorFlow Datasets' own.
+    data_dir: Annotated[Path, arg(metavar="FOLDER")] = Path("data")
     #: Side in pixels that the digits and the images of a folder are brought to.
     image_size: int = 32
     #: Of the shorter side of a folder's image, how much the centre crop keeps; 0.875 at
@@ -37,7 +42,8 @@ class Options:
     crop_share: float | None = None
     #: Images a forward pass, divided over all devices.
     batch_size: int = 500
-    #: Where to write the predicted classes, as an npz file with the key predictions.
+    #: Where to write the predicted classes, in the images' order, as an npz file with the key
+    #: predictions.
     predictions: Annotated[Path | None, arg(metavar="FILE.npz")] = None
 
 
@@ -53,7 +59,9 @@ def main(options: Options) -> int:
         raise ValueError(f"--image-size {options.image_size} came; wanted 8 or more")
     if options.crop_share is not None and not 0 < options.crop_share <= 1:
         raise ValueError(f"--crop-share {options.crop_share} came; wanted above 0, up to 1")
-    dataset = data.load(options.data, options.image_size, options.crop_share)
+    dataset = inputs.to_evaluate(
+        options.data, options.data_dir, options.image_size, options.crop_share
+    )
     network, variables = zoo.load(options.network, options.weights, dataset.image_shape)
     images = jax.ShapeDtypeStruct((1, *dataset.image_shape), np.float32)
     classes = jax.eval_shape(

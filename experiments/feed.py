@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from experiments.data import Dataset
+from experiments.dataset import Dataset
 from experiments.devices import Devices
 from experiments.preprocess import pad_crop_flip
 from l2t_jax import Batch

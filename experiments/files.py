@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import math
 import zipfile
 import zlib
 from pathlib import Path
@@ -44,8 +45,11 @@ def new_folder(folder: Path) -> Path:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes indented JSON; floats keep every digit."""
-    path.write_text(json.dumps(plain(content, digits=17), indent=2) + "\n", encoding="utf-8")
+    """Writes indented JSON, whole or not at all; floats keep every digit."""
+    unfinished = path.with_name(f".{path.name}.part")
+    text = json.dumps(plain(content, digits=17), indent=2) + "\n"
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
 
 
 def plain(value: Any, digits: int = 7) -> Any:
@@ -56,6 +60,8 @@ def plain(value: Any, digits: int = 7) -> Any:
         return [plain(item, digits) for item in value]
     if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist(), digits)
+    if isinstance(value, float) and math.isnan(value):
+        return None  # JSON has no such number
     if isinstance(value, float):
         return float(f"{value:.{digits}g}")
     return str(value) if isinstance(value, Path) else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -18,19 +18,37 @@ LARGE = 128
 CROP_AREA, CROP_RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 
 
+class Store(Protocol):
+    """Where encoded images are."""
+
+    def open(self, name: Any) -> Path | BinaryIO:
+        """An image's file, as Pillow opens it."""
+        ...
+
+
+class Folder(NamedTuple):
+    """Images in a folder, by their path in it."""
+
+    path: Path
+
+    def open(self, name: Any) -> Path:
+        """The image's file."""
+        return self.path / str(name)
+
+
 class ImageFiles(NamedTuple):
     """Labelled images in files, each decoded whenever it is wanted.
 
     Attributes:
-      root: the folder of class folders.
-      names: of the files, relative to it, ``[N]``.
+      store: where they are.
+      names: by which it knows them, ``[N]``.
       labels: int32, ``[N]``, from 0 to the number of classes minus 1.
       classes: the classes' names, in the labels' order.
       size: side in pixels that the images are brought to.
       crop_share: of the shorter side, how much the centre crop keeps.
     """
 
-    root: Path
+    store: Store
     names: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
@@ -79,12 +97,13 @@ class ImageFiles(NamedTuple):
         return pixels[:, ::-1] if generator.random() < 0.5 else pixels
 
     def _read(self, index: int) -> Image.Image:
-        path = self.root / self.names[index]
+        file = self.store.open(self.names[index])
         try:
-            with Image.open(path) as image:
+            with Image.open(file) as image:
                 return image.convert("RGB")
         except UNREADABLE as error:
-            raise ValueError(f"unreadable image {path}: {error}") from None
+            where = file if isinstance(file, Path) else f"{self.names[index]} of {self.store}"
+            raise ValueError(f"unreadable image {where}: {error}") from None
 
 
 def default_crop_share(size: int) -> float:
@@ -130,7 +149,7 @@ def list_folder(root: Path, size: int, crop_share: float | None = None) -> Image
     if crop_share is None:
         crop_share = default_crop_share(size)
     return ImageFiles(
-        root, np.array(names), np.array(labels, np.int32), tuple(classes), size, crop_share
+        Folder(root), np.array(names), np.array(labels, np.int32), tuple(classes), size, crop_share
     )
 
 

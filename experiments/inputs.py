@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
-from experiments import data, official
+from experiments import data, dataset, official
 from experiments.devices import Devices
 from experiments.feed import InMemory, TrainingData
 from experiments.folders import LARGE, ImageFiles
 from experiments.options import RunOptions
 
-Splits = data.Splits[data.Dataset | ImageFiles]
+Splits = dataset.Splits[dataset.Dataset | ImageFiles]
 
 # Up to this many bytes of decoded training images are held on the device by themselves.
 MEMORY = 2 * 1024**3
@@ -30,19 +31,19 @@ def load_splits(options: RunOptions) -> Splits:
     """
     train, validation, test, division = whole_parts(options)
     if options.per_class is not None:
-        train = data.per_class(train, options.per_class, options.seed)
+        train = dataset.per_class(train, options.per_class, options.seed)
     for name, part in (("training", train), ("validation", validation), ("test", test)):
         if not len(part.labels):
             raise ValueError(f"no image is left for the {name} part; wanted at least one")
     if by_workers(options, len(train.labels), in_files=isinstance(train, ImageFiles)):
-        return data.Splits(train, validation, test, division)
+        return dataset.Splits(train, validation, test, division)
     train, validation, test = (data.in_memory(part) for part in (train, validation, test))
-    return data.Splits(train, validation, test, division)
+    return dataset.Splits(train, validation, test, division)
 
 
 def whole_parts(options: RunOptions) -> Splits:
     """The three parts, before a number of images a class is taken."""
-    if options.data in official.SETS:
+    if official.is_public(options.data):
         if options.test_data is not None:
             raise ValueError(
                 f"--data {options.data} with --test-data came; it has test images of its own"
@@ -57,11 +58,34 @@ def whole_parts(options: RunOptions) -> Splits:
         )
     train = data.load(options.data, options.image_size, options.crop_share)
     if options.test_data is None:
-        train, test = data.hold_out(train, options.test_fraction, options.seed)
+        train, test = dataset.hold_out(train, options.test_fraction, options.seed)
     else:
         test = data.load(options.test_data, options.image_size, options.crop_share)
-        data.check_test(train, test)
-    return data.Splits(*data.hold_out(train, options.val_fraction, options.seed), test)
+        dataset.check_test(train, test)
+    return dataset.Splits(*dataset.hold_out(train, options.val_fraction, options.seed), test)
+
+
+def to_evaluate(
+    source: str, data_dir: Path, size: int, crop_share: float | None
+) -> dataset.Dataset | ImageFiles:
+    """Images to evaluate on: all that there are, but of a public set its official test part.
+
+    Args:
+      source: of the kinds that ``--data`` takes.
+      data_dir: the folder that public sets are in.
+      size: side in pixels that the digits and images in files are brought to.
+      crop_share: of the shorter side of images in files, how much the centre crop keeps.
+
+    Returns:
+      The images.
+
+    Raises:
+      ValueError: the data are not of the described form.
+      OSError: they cannot be read.
+    """
+    if official.is_public(source):
+        return official.read(source, data_dir, size, crop_share)[1]
+    return data.load(source, size, crop_share)
 
 
 def by_workers(options: RunOptions, images: int, *, in_files: bool) -> bool:
@@ -79,10 +103,10 @@ def by_workers(options: RunOptions, images: int, *, in_files: bool) -> bool:
 
 @contextlib.contextmanager
 def training_data(
-    options: RunOptions, train: data.Dataset | ImageFiles, devices: Devices
+    options: RunOptions, train: dataset.Dataset | ImageFiles, devices: Devices
 ) -> Iterator[TrainingData]:
     """The training images as batches on the devices; at the end all workers end."""
-    if isinstance(train, data.Dataset):
+    if isinstance(train, dataset.Dataset):
         augment = options.augment == "crop-flip" or (
             # Not digits, which mirroring changes.
             options.augment == "auto" and options.data != "digits"

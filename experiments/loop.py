@@ -14,9 +14,9 @@ import numpy as np
 from jax import Array
 
 from experiments.classify import accuracy, compile_evaluation
-from experiments.cli import RunFailedError
-from experiments.data import Images
+from experiments.dataset import Images
 from experiments.devices import Devices
+from experiments.errors import RunFailedError
 from experiments.feed import TrainingData
 from experiments.preprocess import normalise
 from l2t_jax import Batch, Method, Network, Variables, target_variables
@@ -62,12 +62,16 @@ class Result(NamedTuple):
       best_epoch: the first epoch with the highest validation accuracy.
       test_accuracy: share of the test images classified right after the best epoch.
       variables: the target's variables after the best epoch.
+      state: the method's state after the last epoch.
+      seconds: duration of it all, compilation, validation and test included.
     """
 
     epochs: list[Epoch]
     best_epoch: Epoch
     test_accuracy: float
     variables: Variables
+    state: Any
+    seconds: float
 
 
 def cosine(lr: float, epochs: int) -> Callable[[int], float]:
@@ -174,6 +178,7 @@ def train(
       ValueError: an image cannot be read.
       RunFailedError: a loss became infinite or no number.
     """
+    start = time.perf_counter()
     source_variables = compiled.devices.replicate(source_variables)
     state = first_state(compiled, source_variables, training, schedule.seed)
     accuracy_of = partial(accuracy, compiled.evaluate, compiled.devices)
@@ -201,7 +206,8 @@ def train(
             best = epoch, jax.tree.map(jnp.copy, target_variables(state))
         on_epoch(epoch)
     assert best is not None
-    return Result(done, best[0], accuracy_of(best[1], test), best[1])
+    test_accuracy = accuracy_of(best[1], test)
+    return Result(done, best[0], test_accuracy, best[1], state, time.perf_counter() - start)
 
 
 def first_state(
@@ -218,6 +224,18 @@ def first_state(
 
 
 def mean_info(infos: list[Any]) -> dict[str, Any]:
-    """Means over steps of each field of a method's info."""
+    """Means over steps of each field of a method's info.
+
+    But for the loss, where no number is a failure, NaN stands for what a step did not have, and
+    the mean is over the others.
+    """
     host = jax.device_get(infos)
-    return jax.tree.map(lambda *values: np.mean(values, axis=0), *host)._asdict()
+    means = jax.tree.map(lambda *values: mean_of_numbers(np.array(values)), *host)
+    return means._asdict() | {"loss": np.mean([info.loss for info in host])}
+
+
+def mean_of_numbers(values: np.ndarray) -> np.ndarray:
+    """The mean over the first axis of what is not NaN there; NaN where all is."""
+    numbers = ~np.isnan(values)
+    total = np.sum(values, axis=0, where=numbers)
+    return np.where(np.any(numbers, axis=0), total / np.maximum(np.sum(numbers, axis=0), 1), np.nan)

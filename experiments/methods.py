@@ -10,6 +10,7 @@ import optax
 from experiments.config import Config
 from experiments.options import RunOptions
 from l2t_jax import (
+    MetaNetwork,
     Method,
     Network,
     affine_pairs,
@@ -17,6 +18,10 @@ from l2t_jax import (
     bilevel,
     constant_pairs,
     l2t,
+    low_memory_meta_gradient,
+    mixed_meta_gradient,
+    reverse_meta_gradient,
+    softmax_channels,
     two_stage,
     uniform_pairs,
 )
@@ -31,6 +36,11 @@ ACTIVATIONS = {
     "elu": lambda x: jax.nn.elu(x) + 1,
     "sigmoid": lambda x: jax.nn.sigmoid(2 * x),
     "tanh": lambda x: jax.numpy.tanh(x) + 1,
+}
+META_GRADIENTS = {
+    "mixed": mixed_meta_gradient,
+    "low-memory": low_memory_meta_gradient,
+    "reverse": reverse_meta_gradient,
 }
 SCHEMES = {"two-stage": two_stage, "bilevel": bilevel}
 
@@ -62,6 +72,19 @@ def penalties(
     return {name: make_penalty[name]() for name in config.method.split("+")}
 
 
+def meta_networks(config: Config) -> tuple[MetaNetwork, MetaNetwork]:
+    """What and where, for the methods that learn them."""
+    if config.method == "l2t-w":
+        return softmax_channels(), uniform_pairs()
+    if config.where == "constant":
+        return softmax_channels(), constant_pairs()
+    return softmax_channels(), affine_pairs(
+        ACTIVATIONS[config.where],
+        bias_init=config.where_bias,
+        divide_by_channels=config.where == "relu-avg",
+    )
+
+
 def make(
     config: Config,
     source: Network | None,
@@ -89,16 +112,7 @@ def make(
     if not config.method.startswith("l2t"):
         added = penalties(config, pairs, source_classes)
         return baselines.with_penalties(source, target, added, optimizer=sgd(config))
-    if config.method == "l2t-w":
-        where = uniform_pairs()
-    elif config.where == "constant":
-        where = constant_pairs()
-    else:
-        where = affine_pairs(
-            ACTIVATIONS[config.where],
-            bias_init=config.where_bias,
-            divide_by_channels=config.where == "relu-avg",
-        )
+    what, where = meta_networks(config)
     return l2t(
         source,
         target,
@@ -107,8 +121,11 @@ def make(
         meta_optimizer=optax.chain(
             optax.add_decayed_weights(config.meta_weight_decay), optax.adam(config.meta_lr)
         ),
+        what=what,
         where=where,
         beta=config.beta,
         unroll_steps=config.unroll_steps,
         scheme=SCHEMES[config.scheme],
+        meta_gradient=META_GRADIENTS[config.meta_gradient],
+        meta_every=config.meta_every,
     )

@@ -1,4 +1,5 @@
-"""Public image sets by name, read from the unpacked official archives, with the paper's splits."""
+"""Public image sets by name, from the unpacked official archives or TensorFlow Datasets, with the
+paper's splits."""
 
 from __future__ import annotations
 
@@ -9,10 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments import archives
-from experiments.data import Images, Splits, hold_out
+from experiments import archives, prepared
+from experiments.dataset import Dataset, Splits, hold_out
 from experiments.files import read_npz
+from experiments.folders import ImageFiles
 
+# Training and test images.
+Parts = tuple[Dataset | ImageFiles, Dataset | ImageFiles]
 PUBLISHED = Path(__file__).with_name("splits.npz")
 
 
@@ -28,8 +32,41 @@ class Official(NamedTuple):
 
     folder: str
     archive: str
-    read: Callable[[Path, int, float | None], tuple[Images, Images]]
+    read: Callable[[Path, int, float | None], Parts]
     split: str | None = None
+
+
+def is_public(source: str) -> bool:
+    """Whether data of that name are a public set, which has test images of its own."""
+    return source in SETS or source.startswith(prepared.PREFIX)
+
+
+def read(name: str, data_dir: Path, size: int, crop_share: float | None) -> Parts:
+    """The official training and test part of a public image set.
+
+    Args:
+      name: one of `SETS`; or ``tfds:`` and a name of TensorFlow Datasets, see `prepared.read`.
+      data_dir: the folder that holds its unpacked archive, or what is prepared.
+      size: side in pixels that images in files are brought to.
+      crop_share: of the shorter side of images in files, how much the centre crop keeps.
+
+    Returns:
+      Both, in the official order.
+
+    Raises:
+      FileNotFoundError: the unpacked archive or a part of it is missing.
+      ValueError: it is not of the official form.
+    """
+    if name.startswith(prepared.PREFIX):
+        return prepared.read(name.removeprefix(prepared.PREFIX), data_dir, size, crop_share)
+    wanted = SETS[name]
+    root = data_dir / wanted.folder
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"{name} came, and no folder {root}; wanted {wanted.archive} unpacked there "
+            "(--data-dir names the folder above it)"
+        )
+    return wanted.read(root, size, crop_share)
 
 
 def load(
@@ -43,10 +80,7 @@ def load(
     """Reads a public image set and divides it as the paper does, where it is whole.
 
     Args:
-      name: one of `SETS`.
-      data_dir: the folder that holds its unpacked archive.
-      size: side in pixels that images in files are brought to.
-      crop_share: of the shorter side of images in files, how much the centre crop keeps.
+      name, data_dir, size, crop_share: as for `read`.
       val_fraction: share of each class held out for validation where no split is published, or
         where the set is not of the published one's size, such as a miniature.
       seed: of that split.
@@ -55,20 +89,13 @@ def load(
       The parts, which say how they were divided.
 
     Raises:
-      FileNotFoundError: the unpacked archive or a part of it is missing.
-      ValueError: it is not of the official form.
+      FileNotFoundError, ValueError: as for `read`.
     """
-    wanted = SETS[name]
-    root = data_dir / wanted.folder
-    if not root.is_dir():
-        raise FileNotFoundError(
-            f"{name} came, and no folder {root}; wanted {wanted.archive} unpacked there "
-            "(--data-dir names the folder above it)"
-        )
-    train, test = wanted.read(root, size, crop_share)
-    if wanted.split is None:
+    train, test = read(name, data_dir, size, crop_share)
+    split = lists_of(name)
+    if split is None:
         return Splits(*hold_out(train, val_fraction, seed), test)
-    lists = published(wanted.split)
+    lists = published(split)
     counts = len(lists.train) + len(lists.validation), len(lists.test)
     if counts != (len(train.labels), len(test.labels)):
         return Splits(
@@ -82,6 +109,14 @@ def load(
         test.take(lists.test),
         "the published split",
     )
+
+
+def lists_of(name: str) -> str | None:
+    """A set's name among the published index lists; None where there are none."""
+    if name in SETS:
+        return SETS[name].split
+    wanted = prepared.PUBLISHED.get(name.removeprefix(prepared.PREFIX).partition(":")[0])
+    return wanted.lists if wanted else None
 
 
 class Indices(NamedTuple):

@@ -12,6 +12,9 @@ from tyro.conf import arg
 
 from experiments.official import SETS
 
+# What --data takes.
+DATA = "|".join(("digits", "FILE.npz", "FOLDER", *SETS, "tfds:NAME"))
+
 
 @dataclass(frozen=True)
 class RunOptions(ABC):
@@ -19,10 +22,11 @@ class RunOptions(ABC):
 
     #: Training images: scikit-learn's digits, an npz file with uint8 images [N,H,W,3] and
     #: labels [N], a folder with one folder of images a class, or a public set by its name, whose
-    #: unpacked official archive is below --data-dir. Public sets come with their own test images
+    #: unpacked official archive is below --data-dir; with tfds: before it, by its name in
+    #: TensorFlow Datasets, which has prepared it there. Public sets come with their own test images
     #: and, where there is one, with the paper's split.
-    data: Annotated[str, arg(metavar="|".join(("digits", "FILE.npz", "FOLDER", *SETS)))] = "digits"
-    #: Folder that the public sets' archives were unpacked into.
+    data: Annotated[str, arg(metavar=DATA)] = "digits"
+    #: Folder that the public sets' archives were unpacked into, or TensorFlow Datasets' own.
     data_dir: Annotated[Path, arg(metavar="FOLDER")] = Path("data")
     #: Test images of the same kind; held out from the training images if not given.
     test_data: Annotated[str | None, arg(metavar="FILE.npz|FOLDER")] = None
@@ -59,6 +63,9 @@ class RunOptions(ABC):
     momentum: float = 0.9
     #: Coupled weight decay of SGD, added to every gradient.
     weight_decay: float = 1e-4
+    #: What the operands of the networks' convolutions are rounded to; all else, such as weights,
+    #: batch norms and losses, is float32. bfloat16 is faster on most accelerators.
+    precision: Literal["float32", "bfloat16"] = "float32"
     #: Of initialisation, batches, augmentation and held-out parts.
     seed: int = 0
     #: Where config, metrics, weights and pictures go; must be new or empty. If not given, a folder

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.data import Dataset
+from experiments.dataset import Dataset
 from l2t_jax.matching import Pair
 
 matplotlib.use("Agg")
@@ -156,6 +156,51 @@ def matching_diagram(
     axes.set(xlim=(-0.25, 1.25), ylim=(rows, 0))
     axes.set_axis_off()
     axes.set_title(f"{title}\nline width: mean λ, widest {top:.2f}", fontsize=10)
+    figure.savefig(path, dpi=120)
+
+
+def channel_weights(
+    path: Path,
+    pairs: Sequence[Pair],
+    weights: Sequence[np.ndarray],
+    pair_weights: np.ndarray,
+    title: str,
+    source_names: Mapping[int, str] | None = None,
+    count: int = 6,
+) -> None:
+    """Draws the channel weights of the pairs with the largest λ, times the number of channels.
+
+    Args:
+      path: the picture to write.
+      pairs: the pairs (source layer, target layer).
+      weights: mean channel weights of each pair, ``[C]``.
+      pair_weights: mean λ of each pair, ``[pairs]``.
+      title: what was trained.
+      source_names: names of source layers, instead of their numbers.
+      count: of how many pairs at most.
+    """
+    names = source_names or {}
+    strongest = np.argsort(-pair_weights, kind="stable")[:count]
+    columns = min(3, len(strongest))
+    rows = -(-len(strongest) // columns)
+    figure = Figure(figsize=(3.2 * columns + 0.8, 2.1 * rows + 0.8), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for panel in grid.flat[len(strongest) :]:
+        panel.set_axis_off()
+    for i, (panel, pair) in enumerate(zip(grid.flat, strongest, strict=False)):
+        (m, n), values = pairs[pair], weights[pair] * len(weights[pair])
+        colours = np.where(values >= 1, "tab:blue", "tab:orange")
+        panel.bar(np.arange(len(values)), values - 1, bottom=1, width=1, color=colours)
+        panel.axhline(1, color="0.3", linewidth=0.8)
+        panel.set_title(f"{names.get(m, m)} → {n}, mean λ {pair_weights[pair]:.2f}", fontsize=9)
+        panel.tick_params(labelsize=8)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+        # Below the last panel of each column.
+        if i + columns >= len(strongest):
+            panel.set_xlabel("channel of the source layer", fontsize=9)
+        if i % columns == 0:
+            panel.set_ylabel("weight × channels", fontsize=9)
     figure.savefig(path, dpi=120)
 
 

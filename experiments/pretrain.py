@@ -43,7 +43,7 @@ class Options(RunOptions, Choice):
 def main(options: Options) -> int:
     """Trains as configured, and writes config, metrics and weights to the run folder."""
     everywhere, splits = runs.prepare(options)
-    network = zoo.network(options.network, len(splits.train.classes))
+    network = zoo.network(options.network, len(splits.train.classes), options.precision)
     images = jax.ShapeDtypeStruct((options.batch_size, *splits.train.image_shape), jnp.float32)
     # Images that the network cannot take are told before anything is written.
     output_shapes(network, jax.eval_shape(network.init, jax.random.key(0), images), images)
@@ -54,7 +54,7 @@ def main(options: Options) -> int:
     rate = loop.step_decay(options.lr, options.epochs)
     result = runs.train(options, compiled, None, splits, rate)
     weights = options.folder() / "source.safetensors"
-    devices.on_first_process(lambda: runs.finish(weights, result))
+    devices.on_first_process(lambda: runs.finish(weights, result, splits, everywhere))
     return 0
 
 

@@ -108,6 +108,7 @@ def build(config: records.Config, checkpoint: Path | None) -> Replay:
         optimizer.init(inner),
         meta_params,
         meta_optimizer.init(meta_params),
+        jnp.zeros((), jnp.int32),
     )
     method = l2t(
         source,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import os
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from experiments import devices, inputs, loop, zoo
+from experiments import devices, inputs, loop, provenance, zoo
 from experiments.feed import check_batch_size
 from experiments.files import new_folder, plain, write_json
 from experiments.options import RunOptions
@@ -126,8 +127,18 @@ def train(
         )
 
 
-def finish(weights: Path, result: loop.Result) -> None:
-    """Writes the weights of the best epoch, the result beside them, and prints the result."""
+def finish(
+    weights: Path, result: loop.Result, splits: inputs.Splits, everywhere: devices.Devices
+) -> None:
+    """Writes the weights of the best epoch, and beside them the result, which it prints.
+
+    Args:
+      weights: the file for the weights. ``result.json`` is written last: it says that a run is
+        finished.
+      result: of the run.
+      splits: its data.
+      everywhere: its devices.
+    """
     zoo.save(weights, result.variables)
     best = result.best_epoch
     write_json(
@@ -136,6 +147,16 @@ def finish(weights: Path, result: loop.Result) -> None:
             "best_epoch": best.epoch,
             "val_accuracy": best.val_accuracy,
             "test_accuracy": result.test_accuracy,
+            "images": {
+                "train": len(splits.train.labels),
+                "validation": len(splits.validation.labels),
+                "test": len(splits.test.labels),
+                "classes": len(splits.train.classes),
+            },
+            "finished": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            "seconds": round(result.seconds, 3),
+            "devices": provenance.hardware(everywhere),
+            "versions": provenance.versions(),
         },
     )
     print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -43,13 +44,25 @@ class Sources(NamedTuple):
         ]
 
 
-def load(names: Sequence[str], weights: Sequence[Path], images: jax.ShapeDtypeStruct) -> Sources:
+def digest(file: Path) -> str:
+    """SHA-256 of a file, which names weights wherever they lie."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def load(
+    names: Sequence[str],
+    weights: Sequence[Path],
+    images: jax.ShapeDtypeStruct,
+    precision: str = "float32",
+) -> Sources:
     """Bundled networks with trained weights.
 
     Args:
       names: as in `zoo.NAMES`; at least one.
       weights: of each its file.
       images: shape of a batch that they will see, ``[B, H, W, channels]``.
+      precision: as of `zoo.network`.
 
     Returns:
       The sources.
@@ -58,7 +71,10 @@ def load(names: Sequence[str], weights: Sequence[Path], images: jax.ShapeDtypeSt
       ValueError: an unknown name, or a file that does not fit its network.
       OSError: a file cannot be read.
     """
-    loaded = [zoo.load(*pair, images.shape[1:]) for pair in zip(names, weights, strict=True)]
+    loaded = [
+        zoo.load(name, file, images.shape[1:], precision)
+        for name, file in zip(names, weights, strict=True)
+    ]
     outputs = tuple(output_shapes(*pair, images) for pair in loaded)
     if len(loaded) == 1:
         ((network, variables),) = loaded

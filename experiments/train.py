@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import cli, devices, loop, methods, plots, runs, sources, zoo
+from experiments import (
+    cli,
+    devices,
+    inputs,
+    loop,
+    methods,
+    plots,
+    runs,
+    sources,
+    transferred,
+    zoo,
+)
 from experiments.config import Config
 from experiments.pairs import choose_pairs
 from l2t_jax import Batch, output_shapes
@@ -20,7 +30,7 @@ def main(config: Config) -> int:
     """Trains as configured, and writes config, metrics, weights and pictures to the run folder."""
     everywhere, splits = runs.prepare(config)
     size = splits.train.image_shape
-    target = zoo.network(config.target, len(splits.train.classes))
+    target = zoo.network(config.target, len(splits.train.classes), config.precision)
     images = jax.ShapeDtypeStruct((config.batch_size, *size), jnp.float32)
     variables = jax.eval_shape(target.init, jax.random.key(0), images)
     target_outputs = output_shapes(target, variables, images)
@@ -29,7 +39,7 @@ def main(config: Config) -> int:
     if config.method == "scratch":
         method, source_variables = methods.make(config, None, target, pairs), None
     else:
-        source = sources.load(config.source, config.source_weights, images)
+        source = sources.load(config.source, config.source_weights, images, config.precision)
         if config.matches_layers():
             pairs = choose_pairs(config.pairs_or_default(), source.outputs, target_outputs)
         method = methods.make(config, source.network, target, pairs, source.classes)
@@ -45,30 +55,52 @@ def main(config: Config) -> int:
     )
     compiled = loop.compile_method(method, target, everywhere)
     what = f"{config.method}: {config.target} with {len(pairs)} pairs"
-    more = {"pairs": pairs, "source_layers": layers}
+    more = {
+        "matched_pairs": pairs,
+        "source_layers": layers,
+        "source_sha256": [sources.digest(path) for path in config.source_weights],
+    }
     devices.on_first_process(lambda: runs.begin(config, splits, everywhere, what, **more))
     rate = loop.cosine(config.lr, config.epochs)
     result = runs.train(config, compiled, source_variables, splits, rate)
-    devices.on_first_process(lambda: finish(config, pairs, layers, result))
+    learned = config.method.startswith("l2t")
+    if learned:
+        record_transfer(config, source, pairs, result, splits, everywhere)
+    weights = config.folder() / "target.safetensors"
+    devices.on_first_process(lambda: runs.finish(weights, result, splits, everywhere))
+    if learned:
+        devices.on_first_process(lambda: draw(config, pairs, layers, result))
     return 0
 
 
-def finish(config: Config, pairs: list[Pair], layers: list[str], result: loop.Result) -> None:
-    """Writes the target's weights, the result and the pictures, and prints the result."""
-    folder = config.folder()
-    runs.finish(folder / "target.safetensors", result)
-    if "pair_weights" in result.epochs[0].train:
-        title = f"{config.method}: {' + '.join(config.source)} → {config.target}"
-        draw(folder, pairs, layers, result, title)
-
-
-def draw(
-    folder: Path, pairs: list[Pair], layers: list[str], result: loop.Result, title: str
+def record_transfer(
+    config: Config,
+    source: sources.Sources,
+    pairs: list[Pair],
+    result: loop.Result,
+    splits: inputs.Splits,
+    everywhere: devices.Devices,
 ) -> None:
+    """Writes what the meta-networks transfer where after the last epoch."""
+    means = transferred.mean_weights(
+        source.network,
+        source.variables,
+        *methods.meta_networks(config),
+        result.state.meta_params,
+        pairs,
+        splits.train,
+        everywhere,
+    )
+    path = config.folder() / transferred.FILE
+    devices.on_first_process(lambda: transferred.write(path, means))
+
+
+def draw(config: Config, pairs: list[Pair], layers: list[str], result: loop.Result) -> None:
     """Writes the pictures of a run with pair weights."""
+    title = f"{config.method}: {' + '.join(config.source)} → {config.target}"
     history = np.array([epoch.train["pair_weights"] for epoch in result.epochs])
     epochs = [epoch.epoch for epoch in result.epochs]
-    names = dict(enumerate(layers))
+    names, folder = dict(enumerate(layers)), config.folder()
     plots.lambda_matrices(folder / "lambda.png", pairs, history, epochs, title, names)
     plots.matching_diagram(folder / "matching.png", pairs, history[-1], title, names)
 

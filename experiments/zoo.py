@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -23,13 +22,14 @@ NAMES = (
 HEADS = ("fc", "classifier", "classifier.6")
 
 
-def network(name: str, classes: int) -> Network:
+def network(name: str, classes: int, precision: str = "float32") -> Network:
     """The bundled network of that name.
 
     Args:
       name: as in `NAMES`. ``resnet18`` and its kin of the same depths are of the ImageNet form,
         as in the published code; ``cifar-resnet50`` asks for the CIFAR form.
       classes: number of logits.
+      precision: type that the convolutions' operands are rounded to.
 
     Returns:
       The network.
@@ -41,19 +41,24 @@ def network(name: str, classes: int) -> Network:
     if match is None or (match[3] and match[1] != "vgg"):
         raise ValueError(f"unknown network {name!r}; known are {NAMES}")
     depth = int(match[2])
+    operands = None if precision == "float32" else precision
     if match[1] == "vgg":
-        return vgg(depth, classes, batch_norm=match[3] is not None)
+        return vgg(depth, classes, batch_norm=match[3] is not None, operands=operands)
     imagenet = match[1] == "resnet" and depth in IMAGENET_STAGES
-    return partial(imagenet_resnet if imagenet else cifar_resnet, depth)(classes)
+    resnet = imagenet_resnet if imagenet else cifar_resnet
+    return resnet(depth, classes, operands=operands)
 
 
-def load(name: str, path: Path, image_shape: tuple[int, ...]) -> tuple[Network, Variables]:
+def load(
+    name: str, path: Path, image_shape: tuple[int, ...], precision: str = "float32"
+) -> tuple[Network, Variables]:
     """A bundled network with trained weights.
 
     Args:
       name: as in `NAMES`.
       path: a ``.pth``, ``.pth.tar`` or ``.safetensors`` file; gives the number of classes.
       image_shape: height, width and channels of the images it will see.
+      precision: as of `network`.
 
     Returns:
       The network and its variables.
@@ -68,7 +73,7 @@ def load(name: str, path: Path, image_shape: tuple[int, ...]) -> tuple[Network, 
         heads = [head for head in HEADS if f"{head}.weight" in state_dict]
         if not heads:
             raise ValueError(f"no classifier among the weights; wanted one of {', '.join(HEADS)}")
-        found = network(name, len(state_dict[f"{heads[-1]}.weight"]))
+        found = network(name, len(state_dict[f"{heads[-1]}.weight"]), precision)
         images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
         like = jax.eval_shape(found.init, jax.random.key(0), images)
         variables = from_torch(state_dict, like)

@@ -4,7 +4,7 @@ from l2t_jax import baselines
 from l2t_jax.adjoint import low_memory_meta_gradient, mixed_meta_gradient
 from l2t_jax.affine import Affine
 from l2t_jax.base import Batch, Inner, Method, accuracy, cross_entropy, target_variables
-from l2t_jax.l2t import Info, State, bilevel, l2t, two_stage
+from l2t_jax.l2t import Info, State, l2t
 from l2t_jax.matching import (
     Projection,
     all_pairs,
@@ -35,6 +35,7 @@ from l2t_jax.networks import (
     join_variables,
     output_shapes,
 )
+from l2t_jax.schemes import bilevel, two_stage
 from l2t_jax.unroll import reverse_meta_gradient, unroll
 
 __all__ = [

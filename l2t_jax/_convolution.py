@@ -10,20 +10,23 @@ Its gradients by the three arguments are three bilinear primitives, `conv`, `spr
 Each transpose of one is another of them, so that a derivative of any order, in any mode, is made
 of these three again. What they become is decided when a program is lowered for a platform: on a
 CPU, matrix products over shifted slices; elsewhere XLA's own convolutions.
+
+Where ``operands`` names a narrower type, each of them rounds its two arguments to that type, and
+accumulates and returns the type that came: all that is kept between them is as wide as before.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from functools import partial, reduce
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad
+from jax.typing import DTypeLike
 
 from l2t_jax._forms import define
 from l2t_jax._typing import Array
@@ -31,7 +34,8 @@ from l2t_jax._typing import Array
 # On a CPU, with fewer output channels than this, slices are not used often enough to be worth
 # writing, unless the map is so small that XLA's own convolution is up to 100 times slower.
 CHANNELS, SMALL_MAP = 128, 9
-DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+# So many images' slices exist at a time where nothing else needs them.
+PART = 32
 
 
 class Window(NamedTuple):
@@ -60,12 +64,22 @@ class Window(NamedTuple):
         )
         return height, width
 
+    @property
+    def spaced(self) -> tuple[int, int]:
+        """Height and width of the output with its positions as far apart as in the input."""
+        height, width = (
+            (output - 1) * stride + 1
+            for output, stride in zip(self.outputs, self.strides, strict=True)
+        )
+        return height, width
+
 
 def convolve(
     images: Array,
     kernel: Array,
     strides: Sequence[int] = (1, 1),
     padding: Sequence[tuple[int, int]] = ((0, 0), (0, 0)),
+    operands: DTypeLike | None = None,
 ) -> Array:
     """A 2-d convolution without groups or dilation.
 
@@ -74,9 +88,11 @@ def convolve(
       kernel: ``[h, w, I, O]``.
       strides: of the two image axes.
       padding: zeros (before, after) each of them.
+      operands: type that images and kernel are rounded to, and in every derivative likewise its
+        two arguments; as they are if None.
 
     Returns:
-      ``[B, H', W', O]``.
+      ``[B, H', W', O]``, of the images' type.
 
     Example:
       >>> x = jnp.arange(9.0).reshape(1, 3, 3, 1)
@@ -90,28 +106,81 @@ def convolve(
         ((low, high), (left, right)),
         (images.shape[1], images.shape[2]),
     )
-    return conv_p.bind(images, kernel, window=window)
+    name = None if operands is None else jnp.dtype(operands).name
+    return conv_p.bind(images, kernel, window=window, operands=name)
 
 
-def native_conv(images: Array, kernel: Array, *, window: Window) -> Array:
-    if window == Window((1, 1), (1, 1), ((0, 0), (0, 0)), window.images):
-        return images @ kernel[0, 0]
+def native_conv(images: Array, kernel: Array, *, window: Window, operands: str | None) -> Array:
+    wide, (images, kernel) = rounded(operands, images, kernel)
+    if is_product(window):
+        return jnp.matmul(images, kernel[0, 0], preferred_element_type=wide)
     return lax.conv_general_dilated(
-        images, kernel, window.strides, window.padding, dimension_numbers=DIMENSIONS
+        images,
+        kernel,
+        window.strides,
+        window.padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        preferred_element_type=wide,
     )
 
 
-def native_spread(outputs: Array, kernel: Array, *, window: Window) -> Array:
-    shape = (len(outputs), *window.images, kernel.shape[2])
-    images = jax.ShapeDtypeStruct(shape, outputs.dtype)
-    conv = partial(native_conv, kernel=kernel, window=window)
-    return jax.linear_transpose(conv, images)(outputs)[0]
+def native_spread(outputs: Array, kernel: Array, *, window: Window, operands: str | None) -> Array:
+    wide, (outputs, kernel) = rounded(operands, outputs, kernel)
+    if is_product(window):
+        return jnp.matmul(outputs, kernel[0, 0].T, preferred_element_type=wide)
+    before = [size - 1 - low for size, (low, _) in zip(window.size, window.padding, strict=True)]
+    after = [
+        image + size - 1 - spaced - low
+        for image, size, spaced, low in zip(
+            window.images, window.size, window.spaced, before, strict=True
+        )
+    ]
+    return lax.conv_general_dilated(
+        outputs,
+        lax.rev(kernel, (0, 1)),
+        (1, 1),
+        list(zip(before, after, strict=True)),
+        lhs_dilation=window.strides,
+        dimension_numbers=("NHWC", "HWOI", "NHWC"),
+        preferred_element_type=wide,
+    )
 
 
-def native_taps(images: Array, outputs: Array, *, window: Window) -> Array:
-    shape = (*window.size, images.shape[3], outputs.shape[3])
-    kernel = jax.ShapeDtypeStruct(shape, images.dtype)
-    return jax.linear_transpose(partial(native_conv, images, window=window), kernel)(outputs)[0]
+def native_taps(
+    images: Array, outputs: Array, *, window: Window, operands: str | None, parts: bool
+) -> Array:
+    del parts  # there are no slices
+    wide, (images, outputs) = rounded(operands, images, outputs)
+    if is_product(window):
+        product = jnp.einsum("bhwi,bhwo->io", images, outputs, preferred_element_type=wide)
+        return product[None, None]
+    padding = [
+        (low, size - 1 + spaced - image - low)
+        for (low, _), size, spaced, image in zip(
+            window.padding, window.size, window.spaced, window.images, strict=True
+        )
+    ]
+    return lax.conv_general_dilated(
+        images,
+        outputs,
+        (1, 1),
+        padding,
+        rhs_dilation=window.strides,
+        dimension_numbers=("CHWN", "IHWO", "HWNC"),
+        preferred_element_type=wide,
+    )
+
+
+def rounded(operands: str | None, *arrays: Array) -> tuple[DTypeLike, list[Array]]:
+    """The arrays' own type, and the arrays in the type of a product's operands."""
+    return arrays[0].dtype, [
+        array if operands is None else array.astype(operands) for array in arrays
+    ]
+
+
+def is_product(window: Window) -> bool:
+    """Whether a convolution is no more than a matrix product."""
+    return window == Window((1, 1), (1, 1), ((0, 0), (0, 0)), window.images)
 
 
 def few_channels(kernel: Array, window: Window) -> bool:
@@ -121,21 +190,50 @@ def few_channels(kernel: Array, window: Window) -> bool:
     return kernel.shape[3] < CHANNELS and window.outputs[0] * window.outputs[1] > SMALL_MAP
 
 
+def on_cpu(form: Callable[..., Array]) -> Callable[..., Array]:
+    """A CPU's form of a product: it rounds too, but computes in the wide type."""
+
+    def computed_wide(*arrays: Array, operands: str | None, **options: Any) -> Array:
+        if operands is not None:
+            # Not to that type and back, which XLA takes the freedom to leave out.
+            narrow = jnp.finfo(operands)
+            arrays = tuple(lax.reduce_precision(x, narrow.nexp, narrow.nmant) for x in arrays)
+        return form(*arrays, **options)
+
+    return computed_wide
+
+
+@on_cpu
 def cpu_conv(images: Array, kernel: Array, *, window: Window) -> Array:
     if few_channels(kernel, window):
-        return native_conv(images, kernel, window=window)
+        return native_conv(images, kernel, window=window, operands=None)
     matrix = kernel.reshape(-1, kernel.shape[3])
     return shifted(images, window) @ matrix
 
 
+@on_cpu
 def cpu_spread(outputs: Array, kernel: Array, *, window: Window) -> Array:
     if few_channels(kernel, window):
-        return native_spread(outputs, kernel, window=window)
+        return native_spread(outputs, kernel, window=window, operands=None)
     matrix = kernel.reshape(-1, kernel.shape[3]).T
     return unshifted(outputs @ matrix, window)
 
 
-def cpu_taps(images: Array, outputs: Array, *, window: Window) -> Array:
+@on_cpu
+def cpu_taps(images: Array, outputs: Array, *, window: Window, parts: bool) -> Array:
+    if parts and len(images) > PART and len(images) % PART == 0:
+
+        def add(total: Array, part: tuple[Array, ...]) -> tuple[Array, None]:
+            images, outputs = part
+            return total + whole_taps(images, outputs, window), None
+
+        shape = (*window.size, images.shape[3], outputs.shape[3])
+        divided = tuple(x.reshape(-1, PART, *x.shape[1:]) for x in (images, outputs))
+        return lax.scan(add, jnp.zeros(shape, images.dtype), divided)[0]
+    return whole_taps(images, outputs, window)
+
+
+def whole_taps(images: Array, outputs: Array, window: Window) -> Array:
     shape = (*window.size, images.shape[3], outputs.shape[3])
     slices = shifted(images, window)
     # The left operand is transposed first: it had better be the smaller one.
@@ -187,16 +285,22 @@ spread_p: Primitive = define("conv_spread", native_spread, cpu_spread)
 taps_p: Primitive = define("conv_taps", native_taps, cpu_taps)
 ad.defbilinear(
     conv_p,
-    lambda y, x, k, window: spread_p.bind(y, k, window=window),
-    lambda y, x, k, window: taps_p.bind(x, y, window=window),
+    lambda y, x, k, **options: spread_p.bind(y, k, **options),
+    lambda y, x, k, **options: taps_p.bind(x, y, parts=False, **options),
 )
 ad.defbilinear(
     spread_p,
-    lambda x, y, k, window: conv_p.bind(x, k, window=window),
-    lambda x, y, k, window: taps_p.bind(x, y, window=window),
+    lambda x, y, k, **options: conv_p.bind(x, k, **options),
+    lambda x, y, k, **options: taps_p.bind(x, y, parts=False, **options),
 )
 ad.defbilinear(
     taps_p,
-    lambda k, x, y, window: spread_p.bind(y, k, window=window),
-    lambda k, x, y, window: conv_p.bind(x, k, window=window),
+    lambda k, x, y, parts, **options: spread_p.bind(y, k, **options),
+    lambda k, x, y, parts, **options: conv_p.bind(x, k, **options),
+)
+# A tangent's slices are its own: they are not worth keeping from one product to another.
+ad.defjvp(
+    taps_p,
+    lambda dx, x, y, **options: taps_p.bind(dx, y, **options | {"parts": True}),
+    lambda dy, x, y, **options: taps_p.bind(x, dy, **options | {"parts": True}),
 )

@@ -39,7 +39,7 @@ def define(name: str, native: Callable[..., Array], cpu: Callable[..., Array]) -
         result = jax.eval_shape(partial(native, **options), *operands)
         return operands[0].update(shape=result.shape, dtype=result.dtype)
 
-    def batched(operands: Any, axes: Any, **options: Any) -> tuple[Array, int]:
+    def batched(operands: Any, axes: Any, /, **options: Any) -> tuple[Array, int]:
         return jax.vmap(partial(native, **options), axes)(*operands), 0
 
     primitive.def_impl(outside_jit)

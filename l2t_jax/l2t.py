@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from l2t_jax._typing import Array, Float, PyTree
+from l2t_jax._typing import Array, Float, Int, PyTree
 from l2t_jax.adjoint import mixed_meta_gradient
 from l2t_jax.base import Batch, Inner, Method, TaskLoss, accuracy, check_batch, cross_entropy
 from l2t_jax.matching import (
@@ -28,6 +28,7 @@ from l2t_jax.meta_networks import (
     softmax_channels,
 )
 from l2t_jax.networks import Network, Variables, output_shapes
+from l2t_jax.schemes import Scheme, two_stage
 from l2t_jax.unroll import Loss, MetaGradient, apply_gradient
 
 
@@ -40,6 +41,7 @@ class State(NamedTuple):
       opt_state: the inner optimiser's state, for ``inner``.
       meta_params: parameters of the two meta-networks.
       meta_opt_state: the meta-optimiser's state, for ``meta_params``.
+      iteration: how many iterations were taken, an int32 scalar.
     """
 
     inner: Inner
@@ -47,10 +49,13 @@ class State(NamedTuple):
     opt_state: PyTree
     meta_params: MetaParams
     meta_opt_state: PyTree
+    iteration: Int[Array, ""]
 
 
 class Info(NamedTuple):
     """What one iteration saw; all are taken before this iteration's updates but `outer_loss`.
+
+    Where the iteration had no meta-step, `outer_loss` and `meta_gradient_norm` are NaN.
 
     Attributes:
       loss: the real step's loss, ``task_loss + β · matching_loss``.
@@ -71,32 +76,6 @@ class Info(NamedTuple):
     meta_gradient_norm: Float[Array, ""]
 
 
-Scheme = Callable[[Loss, Loss, int], list[Loss]]
-
-
-def two_stage(matching: Loss, task: Loss, steps: int) -> list[Loss]:
-    """The paper's virtual steps: ``steps`` on the matching loss alone, then one on the task's.
-
-    The matching steps alone must then do the target good: the task's loss cannot repair a bad
-    match on the way.
-
-    Source: Jang et al. (2019), "Learning What and Where to Transfer", algorithm 1.
-    """
-    return [matching] * steps + [task]
-
-
-def bilevel(matching: Loss, task: Loss, steps: int) -> list[Loss]:
-    """The plain bilevel scheme the paper compares itself to: ``steps`` on the sum of both losses.
-
-    Source: Jang et al. (2019), "Learning What and Where to Transfer", section 2.
-    """
-
-    def total(inner: PyTree, weights: PyTree) -> Array:
-        return task(inner, weights) + matching(inner, weights)
-
-    return [total] * steps
-
-
 def l2t(
     source: Network,
     target: Network,
@@ -111,6 +90,7 @@ def l2t(
     scheme: Scheme = two_stage,
     task_loss: TaskLoss = cross_entropy,
     meta_gradient: MetaGradient = mixed_meta_gradient,
+    meta_every: int = 1,
 ) -> Method:
     """Learning what and where to transfer.
 
@@ -141,6 +121,7 @@ def l2t(
       scheme: which losses the virtual steps take, `two_stage` or `bilevel`.
       task_loss: ``(logits, labels) -> scalar``, with class numbers as labels.
       meta_gradient: how to differentiate through the virtual steps, see `l2t_jax.unroll`.
+      meta_every: k, 2 and 3 are done in the first of every k iterations only; 1 in the paper.
 
     Returns:
       A `Method`: ``init(key, source_variables, batch) -> State`` and
@@ -148,9 +129,9 @@ def l2t(
       ``outer_batch`` the outer loss is taken on it instead of on the batch.
 
     Raises:
-      ValueError: no pairs or a negative number of virtual steps (at once); pairs that do not fit
-        the networks, feature maps that are not ``[B, H, W, C]``, or batch sizes that differ (when
-        `init` or `step` is called or traced).
+      ValueError: no pairs, a negative number of virtual steps, or ``meta_every`` below 1 (at
+        once); pairs that do not fit the networks, feature maps that are not ``[B, H, W, C]``, or
+        batch sizes that differ (when `init` or `step` is called or traced).
 
     Example:
       >>> import jax.numpy as jnp
@@ -171,6 +152,8 @@ def l2t(
     require_pairs(pairs)
     if unroll_steps < 0:
         raise ValueError(f"unroll_steps={unroll_steps} came; wanted 0 or more")
+    if meta_every < 1:
+        raise ValueError(f"meta_every={meta_every} came; wanted 1 or more")
     what = softmax_channels() if what is None else what
     where = affine_pairs() if where is None else where
 
@@ -190,6 +173,7 @@ def l2t(
             optimizer.init(inner),
             meta_params,
             meta_optimizer.init(meta_params),
+            jnp.zeros((), jnp.int32),
         )
 
     def step(
@@ -248,29 +232,45 @@ def l2t(
 
             return virtual_task
 
-        outer_loss, weights_bar = meta_gradient(
-            task_on(outer_batch),
-            scheme(virtual_matching, task_on(batch), unroll_steps),
-            optimizer,
-            inner,
-            opt_state,
-            weights,
-        )
-        (gradient,) = transpose(weights_bar)
-        if unroll_steps == 0:
-            meta_params, meta_opt_state = state.meta_params, state.meta_opt_state
-        else:
-            meta_params, meta_opt_state = apply_gradient(
+        def meta_step() -> tuple[MetaParams, PyTree, Array, Array]:
+            outer_loss, weights_bar = meta_gradient(
+                task_on(outer_batch),
+                scheme(virtual_matching, task_on(batch), unroll_steps),
+                optimizer,
+                inner,
+                opt_state,
+                weights,
+            )
+            (gradient,) = transpose(weights_bar)
+            norm = optax.tree.norm(gradient)
+            if unroll_steps == 0:
+                return state.meta_params, state.meta_opt_state, outer_loss, norm
+            moved = apply_gradient(
                 meta_optimizer, gradient, state.meta_opt_state, state.meta_params
             )
-        return State(inner, model_state, opt_state, meta_params, meta_opt_state), Info(
+            return *moved, outer_loss, norm
+
+        def no_meta_step() -> tuple[MetaParams, PyTree, Array, Array]:
+            nothing = jnp.full_like(loss, jnp.nan)
+            return state.meta_params, state.meta_opt_state, nothing, nothing
+
+        if meta_every == 1:
+            meta_params, meta_opt_state, outer_loss, norm = meta_step()
+        else:
+            meta_params, meta_opt_state, outer_loss, norm = jax.lax.cond(
+                state.iteration % meta_every == 0, meta_step, no_meta_step
+            )
+        after = State(
+            inner, model_state, opt_state, meta_params, meta_opt_state, state.iteration + 1
+        )
+        return after, Info(
             loss=loss,
             task_loss=task,
             matching_loss=matching,
             outer_loss=outer_loss,
             accuracy=accuracy(logits, batch.labels),
             pair_weights=jnp.mean(pair_weights, axis=0),
-            meta_gradient_norm=optax.tree.norm(gradient),
+            meta_gradient_norm=norm,
         )
 
     return Method(init, step)

@@ -16,7 +16,7 @@ from small import network as small_network
 
 from experiments import devices, loop, methods
 from experiments.config import Config
-from experiments.data import Dataset
+from experiments.dataset import Dataset
 from experiments.feed import InMemory
 from l2t_jax import Network
 from l2t_jax.models import cifar_resnet

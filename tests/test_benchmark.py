@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 import l2t_jax
-from experiments import benchmark
+from experiments import benchmark, programs
 from l2t_jax import Batch
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -24,23 +24,27 @@ def test_the_benchmark_writes_its_ratios(tmp_path, capsys):
     figures = json.loads(path.read_text())
     rows = figures["programs"]
     assert all(f"| {name} |" in printed for name in rows)
-    assert figures["iteration_over_plain_step"] == rows[benchmark.MIXED]["over_plain_step"]
-    assert rows[benchmark.MIXED]["over_plain_step"] > 1
+    mixed = rows[programs.iteration("mixed", 2, 15)]
+    assert figures["iteration_over_plain_step"] == mixed["over_plain_step"]
+    assert mixed["over_plain_step"] > 1
     # The meta part, in forward passes of the target: of one a plain step takes three.
-    meta = rows[benchmark.MIXED]["gflop"] - rows["real step, with source"]["gflop"]
-    assert meta / (rows[benchmark.PLAIN]["gflop"] / 3) < 28
+    meta = mixed["gflop"] - rows[programs.REAL]["gflop"]
+    assert meta / (rows[programs.PLAIN]["gflop"] / 3) < 28
+    assert rows[programs.MATRICES]["share_of_matrix_rate"] == 1
+    assert f"{100 * figures['loop_over_bare_step']:.1f} %" in printed
 
 
 def test_an_iteration_has_none_of_the_slow_forms_of_convolution():
     """On a CPU: no gradient of a convolution as a convolution, none on maps of a few positions."""
     batch = Batch(jnp.zeros((2, 32, 32, 3), jnp.float32), jnp.arange(2))
-    source = jax.eval_shape(benchmark.SOURCE.init, jax.random.key(0), batch.images)
+    small = programs.setting("small", "float32")
+    source = jax.eval_shape(small.source.init, jax.random.key(0), batch.images)
     method = l2t_jax.l2t(
-        benchmark.SOURCE,
-        benchmark.TARGET,
-        benchmark.PAIRS,
-        optimizer=benchmark.SGD,
-        meta_optimizer=benchmark.ADAM,
+        small.source,
+        small.target,
+        small.pairs,
+        optimizer=programs.SGD,
+        meta_optimizer=programs.ADAM,
     )
     state = jax.eval_shape(method.init, jax.random.key(0), source, batch)
     program = jax.jit(method.step).lower(state, source, batch).as_text()
@@ -65,7 +69,14 @@ def test_the_line_through_the_ratios_is_the_nearest():
 
 
 def test_bad_options_are_refused(capsys):
-    for options in (["--batch", "0"], ["--pairs", "16"], ["--peer", "other"], ["--modes", "other"]):
+    for options in (
+        ["--batch", "0"],
+        ["--pairs", "16"],
+        ["--peer", "other"],
+        ["--peer", "torch", "--setting", "large"],
+        ["--modes", "other"],
+        ["--json", "nowhere/figures.json"],
+    ):
         with pytest.raises(SystemExit):
             benchmark.main(options)
         assert "error: " in capsys.readouterr().err

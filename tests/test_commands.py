@@ -1,12 +1,14 @@
 """The commands as people run them: on the digits, and misused."""
 
+import csv
 import json
 
+import jax
 import numpy as np
 import pytest
 from conftest import needed, quick_compiler
 
-from experiments import cli, evaluate, feed, pretrain, train, zoo
+from experiments import cli, evaluate, feed, pretrain, report, train, transferred, zoo
 from experiments.config import Config
 from l2t_jax.models import cifar_resnet
 
@@ -25,6 +27,12 @@ def run_pretrain(*args: object) -> int:
 def run_evaluate(*args: object) -> int:
     return cli.run(
         evaluate.main, evaluate.Options, prog="experiments.evaluate", args=[str(a) for a in args]
+    )
+
+
+def run_report(*args: object) -> int:
+    return cli.run(
+        report.main, report.Options, prog="experiments.report", args=[str(a) for a in args]
     )
 
 
@@ -74,12 +82,26 @@ def test_every_method_trains(method, source, tmp_path, capsys):
     assert lines[-1]["train"]["loss"] < lines[0]["train"]["loss"]
     config = json.loads((folder / "config.json").read_text())
     assert config["method"] == method[0]
-    assert len(config["pairs"]) == PAIRS[method[0]]
+    assert len(config["matched_pairs"]) == PAIRS[method[0]]
     if "l2t" not in method[0]:
         named = set(method[0].split("+")) - {"finetune"}
         assert set(lines[-1]["train"]["penalties"]) == named
     assert (folder / "target.safetensors").exists()
     assert (folder / "lambda.png").exists() == method[0].startswith("l2t")
+    assert run_report(folder, "--out", tmp_path / "report") == 0
+    with (tmp_path / "report" / "table.csv").open(encoding="utf-8", newline="") as file:
+        (cell,) = csv.DictReader(file)
+    result = json.loads((folder / "result.json").read_text())
+    assert float(cell["accuracies"]) == float(cell["mean"]) == result["test_accuracy"]
+    assert cell["method"] == method[0]
+    assert result["images"] == {"train": 100, "validation": 143, "test": 359, "classes": 10}
+    assert result["versions"]["jax"] == jax.__version__
+    if "l2t" in method[0]:
+        weights = transferred.read(folder / "channel_weights.npz")
+        assert [list(pair) for pair in weights.pairs] == config["matched_pairs"]
+        for channels in weights.channels:
+            np.testing.assert_allclose(channels.sum(), 1, rtol=1e-5)
+    capsys.readouterr()
     # A second run does not write over the first.
     assert run("--method", *method, *options) == 2
     assert "is not empty" in capsys.readouterr().err
@@ -108,7 +130,7 @@ def test_two_sources_are_matched_by_name_by_the_papers_ablations(source, tmp_pat
     options += ["--where", "constant", "--scheme", "bilevel", "--unroll-steps", 1]
     assert run("--method", "l2t-ww", *options) == 0
     config = json.loads((folder / "config.json").read_text())
-    assert config["pairs"] == [[2, 2], [4, 0], [5, 2]]
+    assert config["matched_pairs"] == [[2, 2], [4, 0], [5, 2]]
     assert config["source_layers"][4] == "resnet8 1:1"
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     assert len(last["train"]["pair_weights"]) == 3

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import data
+from experiments import data, dataset
 from experiments.preprocess import normalise, pad_crop_flip
 
 
@@ -102,29 +102,29 @@ def test_folders_that_do_not_fit_are_told(folder, tmp_path):
 def test_parts_are_disjoint_stratified_and_repeatable():
     digits = data.load("digits", 8)
     marked = digits._replace(images=np.arange(1797).astype(np.int64))  # each image its own number
-    rest, held = data.hold_out(marked, 0.2, seed=3)
+    rest, held = dataset.hold_out(marked, 0.2, seed=3)
     assert set(rest.images) | set(held.images) == set(range(1797))
     assert not set(rest.images) & set(held.images)
     share = np.bincount(held.labels) / np.bincount(digits.labels)
     np.testing.assert_allclose(share, 0.2, atol=0.005)
-    np.testing.assert_array_equal(data.hold_out(marked, 0.2, seed=3)[1].images, held.images)
-    assert set(data.hold_out(marked, 0.2, seed=4)[1].images) != set(held.images)
-    pairs = data.hold_out(data.per_class(marked, 2, 0), 0.9, seed=0)
+    np.testing.assert_array_equal(dataset.hold_out(marked, 0.2, seed=3)[1].images, held.images)
+    assert set(dataset.hold_out(marked, 0.2, seed=4)[1].images) != set(held.images)
+    pairs = dataset.hold_out(dataset.per_class(marked, 2, 0), 0.9, seed=0)
     assert [np.bincount(part.labels).tolist() for part in pairs] == [[1] * 10] * 2
-    few = data.per_class(rest, 7, seed=0)
+    few = dataset.per_class(rest, 7, seed=0)
     assert np.bincount(few.labels).tolist() == [7] * 10
     with pytest.raises(ValueError, match=r"200 images per class came; wanted 1 to \d+"):
-        data.per_class(rest, 200, seed=0)
+        dataset.per_class(rest, 200, seed=0)
 
 
 def test_test_data_have_to_be_of_the_same_kind():
-    train = data.Dataset(IMAGES, LABELS, ("a", "b", "c"))
+    train = dataset.Dataset(IMAGES, LABELS, ("a", "b", "c"))
     with pytest.raises(ValueError, match="test images of shape"):
-        data.check_test(train, train._replace(images=np.zeros((6, 9, 8, 3), np.uint8)))
-    data.check_test(train, train._replace(classes=("a", "b")))
+        dataset.check_test(train, train._replace(images=np.zeros((6, 9, 8, 3), np.uint8)))
+    dataset.check_test(train, train._replace(classes=("a", "b")))
     for classes in (("a", "c"), ("a", "b", "c", "d")):
         with pytest.raises(ValueError, match=f"test data of {len(classes)} classes"):
-            data.check_test(train, train._replace(classes=classes))
+            dataset.check_test(train, train._replace(classes=classes))
 
 
 def test_normalisation_is_the_published_one():

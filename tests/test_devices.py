@@ -14,7 +14,7 @@ import safetensors.numpy
 
 from experiments import YNNPACK, cli, devices, feed, train, zoo
 from experiments.config import Config
-from experiments.data import Dataset
+from experiments.dataset import Dataset
 from l2t_jax.models import cifar_resnet
 
 TESTS = Path(__file__).parent

@@ -118,6 +118,30 @@ def test_the_virtual_steps_leave_no_trace():
     assert float(info.loss) == pytest.approx(expected, rel=1e-13)
 
 
+def test_the_meta_step_is_taken_in_the_first_of_every_k_iterations():
+    """Every other iteration is the real step alone, and says that it saw no outer loss."""
+    adam = optax.adam(1e-2)
+    every, variables, state = setting(meta_optimizer=adam, meta_every=3)
+    always = setting(meta_optimizer=adam)[0]
+    state = state._replace(iteration=jnp.array(3, jnp.int32))
+    step = jax.jit(every.step)
+    for number in range(3, 8):
+        before = state
+        expected, info = always.step(before, variables, small.batch(number))
+        state, seen = step(state, variables, small.batch(number))
+        assert int(state.iteration) == number + 1
+        if number % 3:
+            expected = expected._replace(
+                meta_params=before.meta_params, meta_opt_state=before.meta_opt_state
+            )
+            assert np.isnan([seen.outer_loss, seen.meta_gradient_norm]).all()
+            info = info._replace(outer_loss=0.0, meta_gradient_norm=0.0)
+            seen = seen._replace(outer_loss=0.0, meta_gradient_norm=0.0)
+        chex.assert_trees_all_close((state, seen), (expected, info), rtol=1e-10, atol=1e-14)
+    with pytest.raises(ValueError, match="meta_every=0 came; wanted 1 or more"):
+        setting(meta_every=0)
+
+
 def is_inner(part):
     return isinstance(part, l2t_jax.Inner)
 

@@ -1,5 +1,7 @@
 """The training loop: donated states, the best epoch, one compilation."""
 
+from collections import namedtuple
+
 import jax
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from small import network
 
 from experiments import devices, loop, methods
 from experiments.config import Config
-from experiments.data import Dataset
+from experiments.dataset import Dataset
 from experiments.feed import InMemory
 from l2t_jax import Method, target_variables
 
@@ -83,3 +85,17 @@ def test_the_schedules_are_those_of_the_paper():
     np.testing.assert_allclose(steps, [0.1] * 100 + [0.01] * 50 + [0.001] * 50)
     # Of five epochs half are over after the third has begun, three quarters after the fourth.
     np.testing.assert_allclose([*map(loop.step_decay(1.0, 5), range(5))], [1, 1, 1, 0.1, 0.01])
+
+
+def test_what_a_step_did_not_have_is_left_out_of_the_mean():
+    Seen = namedtuple("Seen", "loss outer_loss pair_weights norm")
+    steps = [
+        Seen(np.float32(2), np.float32("nan"), np.array([1.0, np.nan]), np.float32("nan")),
+        Seen(np.float32(4), np.float32(6), np.array([3.0, 5.0]), np.float32("nan")),
+    ]
+    means = loop.mean_info(steps)
+    assert (means["loss"], means["outer_loss"]) == (3, 6)
+    assert np.isnan(means["norm"])
+    assert means["pair_weights"].tolist() == [2, 5]
+    failed = loop.mean_info([steps[1], steps[1]._replace(loss=np.float32("nan"))])
+    assert np.isnan(failed["loss"])

@@ -1,5 +1,7 @@
 """Bundled networks: layers against their definitions, feature maps, initialisation, weights."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,6 +94,7 @@ def test_every_form_and_derivative_of_a_convolution_is_jaxs_own(
     size, kernel, stride, channels, monkeypatch
 ):
     monkeypatch.setattr(_convolution, "CHANNELS", channels)
+    monkeypatch.setattr(_convolution, "PART", 2)
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.standard_normal((6, size, size, 3)))
     w = jnp.asarray(rng.standard_normal((kernel, kernel, 3, 4)))
@@ -125,6 +128,57 @@ def test_every_form_and_derivative_of_a_convolution_is_jaxs_own(
 
     check(ours(x, w), native(x, w))  # outside jit
     jax.tree.map(check, jax.jit(everything(ours))(x, w), jax.jit(everything(native))(x, w))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_rounded_operands_give_wide_results_in_every_form(stride):
+    """The product of rounded operands, forward and in all derivatives; nothing else is rounded."""
+    rng = np.random.default_rng(0)
+    x, y, w = (
+        jnp.asarray(rng.standard_normal(shape), jnp.float32)
+        for shape in (
+            (2, 5, 5, 3),
+            (2, 6 - 3 * (stride - 1), 6 - 3 * (stride - 1), 4),
+            (2, 2, 3, 4),
+        )
+    )
+    padding = [(1, 1), (1, 1)]
+    window = _convolution.Window((2, 2), (stride, stride), ((1, 1), (1, 1)), (5, 5))
+
+    def rounded(array):
+        return np.asarray(array.astype(jnp.bfloat16), np.float64)
+
+    def conv(x, w):
+        return jax.lax.conv_general_dilated(
+            x, w, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    exact, back = jax.vjp(conv, rounded(x), rounded(w))
+    forms = {
+        "conv": ((x, w), exact),
+        "spread": ((y, w), back(rounded(y))[0]),
+        "taps": ((x, y), back(rounded(y))[1]),
+    }
+    for name, (operands, expected) in forms.items():
+        options = {"window": window, "operands": "bfloat16"}
+        if name == "taps":
+            options["parts"] = False
+        for platform in ("native", "cpu"):
+            form = partial(getattr(_convolution, f"{platform}_{name}"), **options)
+            result = jax.jit(form)(*operands)
+            assert result.dtype == jnp.float32
+            np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
+    ours = partial(
+        _convolution.convolve, strides=(stride, stride), padding=padding, operands=jnp.bfloat16
+    )
+    assert np.abs(ours(x, w) - conv(x, w)).max() > 1e-3  # or nothing was rounded
+
+    def inner(x, w):
+        return jnp.vdot(y, ours(x, w))
+
+    # The gradient by x is linear in w: its tangent along w is itself.
+    tangent = jax.jvp(lambda w: jax.grad(inner)(x, w), (w,), (w,))[1]
+    np.testing.assert_allclose(tangent, back(rounded(y))[0], rtol=1e-5, atol=1e-5)
 
 
 def test_sums_over_all_but_the_channels_and_their_derivatives():

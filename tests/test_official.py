@@ -6,15 +6,17 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from conftest import quick_compiler
 from PIL import Image
 from scipy.io import savemat
 
-from experiments import cli, loop, official, tasks, train, zoo
+from experiments import cli, evaluate, loop, official, tasks, train, zoo
 from experiments.config import Config
-from experiments.data import Dataset, Splits
+from experiments.dataset import Dataset, Splits
+from experiments.errors import RunFailedError
 from experiments.folders import ImageFiles
-from l2t_jax import output_shapes
-from l2t_jax.matching import check_pairs
+from experiments.pairs import choose_pairs
+from l2t_jax import Network, Variables, output_shapes
 
 CLASSES = ("a", "b_c")
 COUNT = {"train": 6, "test": 2}  # images a class
@@ -112,6 +114,27 @@ def make_binary(name: str, root: Path, train: list, test: list) -> None:
     write_lists(root, {lists.get(name, "class_names.txt"): [*CLASSES]})
 
 
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Of a network and a number of classes a file of weights, all zeros."""
+    folder = tmp_path_factory.mktemp("weights")
+
+    def write(name: str, classes: int) -> Path:
+        path = folder / f"{name}-{classes}.safetensors"
+        if not path.exists():
+            like = shapes(zoo.network(name, classes), 32)
+            zoo.save(path, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like))
+        return path
+
+    return write
+
+
+def shapes(network: Network, side: int) -> Variables:
+    """The shapes of a network's variables."""
+    images = jax.ShapeDtypeStruct((2, side, side, 3), np.float32)
+    return jax.eval_shape(network.init, jax.random.key(0), images)
+
+
 @pytest.mark.parametrize("name", official.SETS)
 def test_a_set_is_read_in_its_official_form(name, tmp_path):
     make(name, tmp_path)
@@ -128,6 +151,22 @@ def test_a_set_is_read_in_its_official_form(name, tmp_path):
             assert (pixels[:, 0, -1] == pixels[:, -1, 0]).all()
         elif wanted.split:  # the published lists count sorted names
             assert pixels[:, -1, -1, 1].tolist() == greys
+
+
+@pytest.mark.parametrize("name", ["cifar100", "dogs"])
+def test_a_network_is_evaluated_on_a_sets_own_test_images(name, weights, tmp_path, capsys):
+    make(name, tmp_path)
+    file = tmp_path / "predictions.npz"
+    line = (f"--network resnet8 --weights {weights('resnet8', 2)} --data {name} "
+            f"--data-dir {tmp_path} --predictions {file}")  # fmt: skip
+    with quick_compiler():
+        assert cli.run(evaluate.main, evaluate.Options, prog="evaluate", args=line.split()) == 0
+    # All logits of a network of zeros are alike: it says class 0, which half of the images are.
+    assert capsys.readouterr().out == "2 of 4 right: 50.00 %\n"
+    assert np.load(file)["predictions"].tolist() == [0] * 4
+    line = line.replace(f"--data-dir {tmp_path}", f"--data-dir {tmp_path / 'none'}")
+    assert cli.run(evaluate.main, evaluate.Options, prog="evaluate", args=line.split()) == 2
+    assert f"evaluate: error: {name} came, and no folder" in capsys.readouterr().err
 
 
 # Of each public set its classes, its official training and test images, and a checksum of the
@@ -192,7 +231,7 @@ def test_what_is_missing_is_told(tmp_path):
         official.load("stl10", tmp_path, 32, None, 0.1, 0)
     make("mit67", tmp_path)
     (tmp_path / "mit67/Images/a/train3.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of 12 listed images are missing, such as a/"):
+    with pytest.raises(FileNotFoundError, match=r"1 of 16 listed images are missing, such as a/"):
         official.load("mit67", tmp_path, 32, None, 0.1, 0)
 
 
@@ -214,6 +253,23 @@ def test_what_is_listed_twice_is_told_by_its_line(name, file, number, tmp_path):
     path.write_text("\n".join([*listed, "", listed[number - 1]]), encoding="utf-8")
     told = f"{path.name}, line {len(listed) + 2}: .* came, as in line {number}; wanted it once"
     with pytest.raises(ValueError, match=told):
+        official.load(name, tmp_path, 32, None, 0.2, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "test"),
+    [
+        ("stanford40", "ImageSplits/a_train.txt", "ImageSplits/a_test.txt"),
+        ("stanford40", "ImageSplits/a_train.txt", "ImageSplits/b_c_test.txt"),
+        ("mit67", "TrainImages.txt", "TestImages.txt"),
+    ],
+)
+def test_an_image_to_train_and_to_test_on_is_told(name, train, test, tmp_path):
+    make(name, tmp_path)
+    first, second = (tmp_path / official.SETS[name].folder / file for file in (train, test))
+    listed = first.read_text(encoding="utf-8").splitlines()[2]
+    second.write_text(second.read_text(encoding="utf-8") + listed + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=f"{listed} is listed more than once, in training and te"):
         official.load(name, tmp_path, 32, None, 0.2, 0)
 
 
@@ -241,12 +297,14 @@ def test_a_task_sets_the_papers_settings_and_options_beside_it_win():
         return cli.parse(Config, "experiments.train", list(args))
 
     for name in tasks.TASKS:
-        config = parse("--task", name, "--method", "scratch")
-        assert config.data == name
-        assert config.image_size == (32 if config.source == ("resnet32",) else 224)
-        assert config.batch_size == (128 if config.source == ("resnet32",) else 64)
-        assert len(config.pairs.split(",")) == (15 if config.source == ("resnet32",) else 16)
+        config = parse("--task", name)
+        small = config.target == "vgg9_bn"
+        assert config.data == name.split("-")[0]
+        assert config.image_size == (32 if small else 224)
+        assert config.batch_size == (128 if small else 64)
+        assert len(config.pairs.split(",")) == (15 * len(config.source) if small else 16)
         assert config.meta_lr == (1e-3 if name == "stanford40" else 1e-4)
+        assert config.name() == f"l2t-ww-{name}-0"  # no two tasks share a folder
     # 32 is the option's own default: given, it wins all the same.
     config = parse("--batch-size", "2", "--task", "mit67", "--image-size", "32", "--meta-lr", "0.1")
     assert (config.batch_size, config.image_size, config.meta_lr) == (2, 32, 0.1)
@@ -256,42 +314,44 @@ def test_a_task_sets_the_papers_settings_and_options_beside_it_win():
 
 
 @pytest.mark.parametrize("name", tasks.TASKS)
-def test_a_task_gets_to_its_first_step_with_one_line(name, tmp_path, monkeypatch, capsys):
+def test_a_task_gets_to_its_first_step_with_one_line(name, weights, tmp_path, monkeypatch, capsys):
     """All but the loop itself, whose compilation takes long; test_commands has that."""
-    make(name, tmp_path)
+    task = tasks.TASKS[name]
+    make(task["data"], tmp_path)
+    classes = [10 if (name, i) == ("stl10-cifar10", 1) else 200 for i in range(2)]
+    files = " ".join(str(weights(*pair)) for pair in zip(task["source"], classes, strict=False))
     batches = []
 
     def begin(compiled, source_variables, training, *rest, **more):
         batches.append(next(training.epoch(0)))
-        raise cli.RunFailedError("that will do")
+        raise RunFailedError("that will do")
 
     monkeypatch.setattr(loop, "train", begin)
-    line = (f"--task {name} --method scratch --batch-size 4 --val-fraction 0.2 --per-class 4 "
-            f"--workers 0 --data-dir {tmp_path} --run-dir {tmp_path / 'run'}")  # fmt: skip
+    line = (f"--task {name} --source-weights {files} --batch-size 4 --val-fraction 0.2 "
+            f"--per-class 4 --workers 0 --data-dir {tmp_path} "
+            f"--run-dir {tmp_path / 'run'}")  # fmt: skip
     assert cli.run(train.main, Config, prog="experiments.train", args=line.split()) == 1
     out, error = capsys.readouterr()
     assert error.endswith("train: error: that will do\n")
-    assert "on 8 training, 2 validation and 4 test images (a seeded split" in out
-    side = 32 if name in ("cifar10", "cifar100", "stl10") else 224
+    pairs = {"resnet18": 16, "vgg9_bn": 15 * len(task["source"])}[task["target"]]
+    assert f"with {pairs} pairs, on 8 training, 2 validation and 4 test images (a seeded " in out
+    side = task["image_size"]
     ((images, labels),) = batches
     assert (images.shape, images.dtype) == ((4, side, side, 3), np.uint8)
     # Class 0 is dark and class 1 light, whatever was cropped.
     np.testing.assert_array_equal(np.asarray(images)[:, side // 2, side // 2, 1] >= 100, labels)
 
 
-@pytest.mark.parametrize("name", ["stl10", "mit67"])
-def test_the_pairs_of_a_task_are_layers_of_its_networks(name):
+@pytest.mark.parametrize("name", ["stl10", "stl10-resnet20", "stl10-twice", "mit67"])
+def test_the_pairs_of_a_task_are_the_ends_of_its_networks_stages(name):
     task = tasks.TASKS[name]
-    images = jax.ShapeDtypeStruct((2, task["image_size"], task["image_size"], 3), np.float32)
-    source, target = (
-        output_shapes(net, jax.eval_shape(net.init, jax.random.key(0), images), images).features
-        for net in (zoo.network(*task["source"], 200), zoo.network(task["target"], 10))
+    side = task["image_size"]
+    images = jax.ShapeDtypeStruct((2, side, side, 3), np.float32)
+    *sources, target = (
+        output_shapes(network, shapes(network, side), images)
+        for network in (zoo.network(net, 10) for net in (*task["source"], task["target"]))
     )
-    pairs = [tuple(map(int, pair.split("-"))) for pair in task["pairs"].split(",")]
-    check_pairs(pairs, source, target)
-    # The layers named are the ends of stages: the next one, where there is one, is smaller.
-    for layers, chosen in zip((source, target), map(set, zip(*pairs, strict=True)), strict=True):
-        sides = [layer.shape[1] for layer in layers]
-        assert chosen <= {
-            i for i in range(len(sides)) if i + 1 == len(sides) or sides[i + 1] < sides[i]
-        }
+    wanted = set(choose_pairs("stages", sources, target))
+    if name == "mit67":  # the stem is not the end of a stage, though the next map is smaller
+        wanted = {(m, n) for m, n in wanted if m and n}
+    assert set(choose_pairs(task["pairs"], sources, target)) == wanted

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 from l2t_jax._channels import repeat, total
 from l2t_jax._convolution import convolve
@@ -26,19 +27,23 @@ def torch_uniform(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) ->
 
 
 class Conv(nn.Module):
-    """A square convolution with symmetric padding ``size // 2`` and fan-out initialisation."""
+    """A square convolution with symmetric padding ``size // 2`` and fan-out initialisation.
+
+    ``operands`` is the type that its operands are rounded to, forward and in all derivatives.
+    """
 
     features: int
     size: int
     stride: int = 1
     use_bias: bool = False
+    operands: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", fan_out_normal, shape, x.dtype)
         edge = (self.size // 2, self.size // 2)
-        y = convolve(x, kernel, (self.stride, self.stride), [edge, edge])
+        y = convolve(x, kernel, (self.stride, self.stride), [edge, edge], self.operands)
         if not self.use_bias:
             return y
         bias = self.param("bias", nn.initializers.zeros, (self.features,), x.dtype)
@@ -80,27 +85,19 @@ class BatchNorm(nn.Module):
 
 
 def max_pool(x: Array, size: int, stride: int, padding: int = 0) -> Array:
-    """Max-pooling as a maximum over shifted slices, ``[B, H, W, C] -> [B, H', W', C]``.
+    """Max-pooling, ``[B, H, W, C] -> [B, H', W', C]``, as maxima of shifted rows, then of columns.
 
     `jax.lax.reduce_window` takes several times as long for the gradient, and its second
-    derivatives more still.
+    derivatives more still. `jnp.max` looks for what equals the maximum: where XLA computes that
+    a second time with another rounding, nothing does, and the gradient is 0/0.
     """
     edge = (padding, padding)
     x = jnp.pad(x, ((0, 0), edge, edge, (0, 0)), constant_values=-jnp.inf)
-    height, width = ((extent - size) // stride + 1 for extent in x.shape[1:3])
-    if size == stride:
-        x = x[:, : height * size, : width * size]
-        x = x.reshape(x.shape[0], height, size, width, size, x.shape[-1])
-        return jnp.max(x, axis=(2, 4))
-    return reduce(
-        jnp.maximum,
-        (
-            x[
-                :,
-                i : i + (height - 1) * stride + 1 : stride,
-                j : j + (width - 1) * stride + 1 : stride,
-            ]
-            for i in range(size)
-            for j in range(size)
-        ),
-    )
+    for axis in (1, 2):
+        last = x.shape[axis] - size
+        slices = [
+            lax.slice_in_dim(x, begin, begin + last // stride * stride + 1, stride, axis)
+            for begin in range(size)
+        ]
+        x = reduce(jnp.maximum, slices)
+    return x

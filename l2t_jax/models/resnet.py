@@ -7,9 +7,11 @@ weights travel between the two without a table of names.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from l2t_jax._typing import Array
 from l2t_jax.models.layers import BatchNorm, Conv, max_pool, torch_uniform
@@ -23,14 +25,16 @@ class BasicBlock(nn.Module):
     features: int
     stride: int = 1
     project: bool = False
+    operands: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        y = Conv(self.features, 3, self.stride, name="conv1")(x)
+        conv = partial(Conv, operands=self.operands)
+        y = conv(self.features, 3, self.stride, name="conv1")(x)
         y = nn.relu(BatchNorm(name="bn1")(y, train))
-        y = Conv(self.features, 3, name="conv2")(y)
+        y = conv(self.features, 3, name="conv2")(y)
         y = BatchNorm(name="bn2")(y, train)
-        return nn.relu(y + _shortcut(x, self.features, self.stride, self.project, train))
+        return nn.relu(y + _shortcut(conv, x, self.features, self.stride, self.project, train))
 
 
 class Bottleneck(nn.Module):
@@ -39,22 +43,26 @@ class Bottleneck(nn.Module):
     features: int
     stride: int = 1
     project: bool = False
+    operands: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        y = Conv(self.features, 1, name="conv1")(x)
+        conv = partial(Conv, operands=self.operands)
+        y = conv(self.features, 1, name="conv1")(x)
         y = nn.relu(BatchNorm(name="bn1")(y, train))
-        y = Conv(self.features, 3, self.stride, name="conv2")(y)
+        y = conv(self.features, 3, self.stride, name="conv2")(y)
         y = nn.relu(BatchNorm(name="bn2")(y, train))
-        y = Conv(4 * self.features, 1, name="conv3")(y)
+        y = conv(4 * self.features, 1, name="conv3")(y)
         y = BatchNorm(name="bn3")(y, train)
-        return nn.relu(y + _shortcut(x, 4 * self.features, self.stride, self.project, train))
+        return nn.relu(y + _shortcut(conv, x, 4 * self.features, self.stride, self.project, train))
 
 
-def _shortcut(x: Array, features: int, stride: int, project: bool, train: bool) -> Array:
+def _shortcut(
+    conv: Callable[..., Conv], x: Array, features: int, stride: int, project: bool, train: bool
+) -> Array:
     if not project:
         return x
-    x = Conv(features, 1, stride, name="downsample.0")(x)
+    x = conv(features, 1, stride, name="downsample.0")(x)
     return BatchNorm(name="downsample.1")(x, train)
 
 
@@ -75,20 +83,20 @@ def _fc_bias(x: Array) -> Callable[..., Array]:
 class CifarResNet(nn.Module):
     depth: int
     classes: int
+    operands: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> tuple[Array, tuple[Array, ...]]:
-        x = Conv(16, 3, use_bias=True, name="conv1")(x)
+        block = partial(BasicBlock, operands=self.operands)
+        x = Conv(16, 3, use_bias=True, operands=self.operands, name="conv1")(x)
         x = nn.relu(BatchNorm(name="bn1")(x, train))
         maps = []
         for stage, features in enumerate((16, 32, 64)):
             first = stage > 0
-            x = BasicBlock(features, 1 + first, project=first, name=f"block{2 * stage + 1}")(
-                x, train
-            )
+            x = block(features, 1 + first, project=first, name=f"block{2 * stage + 1}")(x, train)
             maps.append(x)
             for j in range((self.depth - 2) // 6 - 1):
-                x = BasicBlock(features, name=f"blocks{2 * stage + 2}.{j}")(x, train)
+                x = block(features, name=f"blocks{2 * stage + 2}.{j}")(x, train)
                 maps.append(x)
         return _classify(x, self.classes), tuple(maps)
 
@@ -96,11 +104,12 @@ class CifarResNet(nn.Module):
 class ImageNetResNet(nn.Module):
     depth: int
     classes: int
+    operands: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> tuple[Array, tuple[Array, ...]]:
         block, counts = IMAGENET_STAGES[self.depth]
-        x = Conv(64, 7, 2, name="conv1")(x)
+        x = Conv(64, 7, 2, operands=self.operands, name="conv1")(x)
         x = nn.relu(BatchNorm(name="bn1")(x, train))
         maps = [x]
         x = max_pool(x, 3, 2, padding=1)
@@ -108,7 +117,8 @@ class ImageNetResNet(nn.Module):
             for j in range(count):
                 stride = 2 if stage > 0 and j == 0 else 1
                 project = j == 0 and (stage > 0 or block is Bottleneck)
-                x = block(64 * 2**stage, stride, project, name=f"layer{stage + 1}.{j}")(x, train)
+                features, name = 64 * 2**stage, f"layer{stage + 1}.{j}"
+                x = block(features, stride, project, self.operands, name=name)(x, train)
             maps.append(x)
         return _classify(x, self.classes), tuple(maps)
 
@@ -122,7 +132,7 @@ IMAGENET_STAGES: dict[int, tuple[type[nn.Module], tuple[int, int, int, int]]] = 
 }
 
 
-def cifar_resnet(depth: int, classes: int) -> Network:
+def cifar_resnet(depth: int, classes: int, *, operands: DTypeLike | None = None) -> Network:
     """ResNet-(6n+2) of the CIFAR form; its feature maps are the outputs of all 3n blocks.
 
     A 3x3 stem with bias, then three stages of n basic blocks at 16, 32 and 64 channels, with
@@ -131,6 +141,8 @@ def cifar_resnet(depth: int, classes: int) -> Network:
     Args:
       depth: number of layers, 8, 14, 20, 26, 32, …
       classes: number of logits.
+      operands: type, such as ``jnp.bfloat16``, that the convolutions' operands are rounded to,
+        forward and in all derivatives; all else keeps the images' type. Not rounded if None.
 
     Returns:
       The network, for images ``[B, H, W, channels]`` of any size; 32x32 in the paper.
@@ -150,15 +162,17 @@ def cifar_resnet(depth: int, classes: int) -> Network:
     if depth < 8 or (depth - 2) % 6:
         raise ValueError(f"CIFAR-form ResNet of depth {depth} came; wanted 6n+2: 8, 14, 20, 26, …")
     check_classes(classes)
-    return from_linen(CifarResNet(depth, classes))
+    return from_linen(CifarResNet(depth, classes, operands))
 
 
-def imagenet_resnet(depth: int, classes: int) -> Network:
+def imagenet_resnet(depth: int, classes: int, *, operands: DTypeLike | None = None) -> Network:
     """ResNet of the ImageNet form; five feature maps: the stem's, then each stage's output.
 
     Args:
       depth: 18 or 34 (basic blocks), 50, 101 or 152 (bottlenecks).
       classes: number of logits.
+      operands: type, such as ``jnp.bfloat16``, that the convolutions' operands are rounded to,
+        forward and in all derivatives; all else keeps the images' type. Not rounded if None.
 
     Returns:
       The network, for images ``[B, H, W, channels]`` of any size; 224x224 in the paper.
@@ -173,7 +187,7 @@ def imagenet_resnet(depth: int, classes: int) -> Network:
             f"ImageNet-form ResNet of depth {depth} came; wanted one of {sorted(IMAGENET_STAGES)}"
         )
     check_classes(classes)
-    return from_linen(ImageNetResNet(depth, classes))
+    return from_linen(ImageNetResNet(depth, classes, operands))
 
 
 def check_classes(classes: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from l2t_jax._typing import Array
 from l2t_jax.models.layers import BatchNorm, Conv, max_pool
@@ -26,6 +27,7 @@ class VGG(nn.Module):
     classes: int
     batch_norm: bool
     dropout_rate: float
+    operands: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> tuple[Array, tuple[Array, ...]]:
@@ -35,7 +37,8 @@ class VGG(nn.Module):
         index = 0
         for stage in STAGES[self.depth]:
             for features in stage:
-                x = Conv(features, 3, use_bias=True, name=f"features.{index}")(x)
+                name = f"features.{index}"
+                x = Conv(features, 3, use_bias=True, operands=self.operands, name=name)(x)
                 if self.batch_norm:
                     x = BatchNorm(name=f"features.{index + 1}")(x, train)
                 x = nn.relu(x)
@@ -56,7 +59,14 @@ class VGG(nn.Module):
         return nn.Dense(features, kernel_init=init, param_dtype=x.dtype, name=name)(x)
 
 
-def vgg(depth: int, classes: int, *, batch_norm: bool = True, dropout_rate: float = 0.5) -> Network:
+def vgg(
+    depth: int,
+    classes: int,
+    *,
+    batch_norm: bool = True,
+    dropout_rate: float = 0.5,
+    operands: DTypeLike | None = None,
+) -> Network:
     """VGG of the CIFAR form; five feature maps, each taken before a max-pool.
 
     VGG-9 ends in global average pooling and one linear layer; the deeper ones in three linear
@@ -69,6 +79,8 @@ def vgg(depth: int, classes: int, *, batch_norm: bool = True, dropout_rate: floa
       batch_norm: whether batch norm follows each convolution.
       dropout_rate: share of units dropped in the classifier in training; unused by VGG-9, which
         has no dropout.
+      operands: type, such as ``jnp.bfloat16``, that the convolutions' operands are rounded to,
+        forward and in all derivatives; all else keeps the images' type. Not rounded if None.
 
     Returns:
       The network, for images ``[B, H, W, channels]`` of at least 32x32.
@@ -81,5 +93,5 @@ def vgg(depth: int, classes: int, *, batch_norm: bool = True, dropout_rate: floa
     if depth not in STAGES:
         raise ValueError(f"VGG of depth {depth} came; wanted one of {sorted(STAGES)}")
     check_classes(classes)
-    module = VGG(depth, classes, batch_norm, dropout_rate)
+    module = VGG(depth, classes, batch_norm, dropout_rate, operands)
     return from_linen(module, rngs=("dropout",) if depth > 9 and dropout_rate > 0 else ())

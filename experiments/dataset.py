@@ -1,0 +1,138 @@
+"""Labelled images, and dividing them with a seed."""
+
+from __future__ import annotations
+
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+
+import numpy as np
+
+
+class Images(Protocol):
+    """Labelled images, in memory or in files.
+
+    Attributes:
+      labels: int32, ``[N]``, from 0 to the number of classes minus 1.
+      classes: the classes' names, in the labels' order.
+      image_shape: height, width and channels, the same for all.
+    """
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...
+
+    def take(self, indices: np.ndarray) -> Self:
+        """The samples at these indices."""
+        ...
+
+    def load(self, indices: np.ndarray) -> np.ndarray:
+        """The images at these indices, uint8 RGB."""
+        ...
+
+
+Part = TypeVar("Part", bound=Images)
+
+
+class Dataset(NamedTuple):
+    """Labelled images in memory.
+
+    Attributes:
+      images: uint8 RGB, ``[N, H, W, 3]``.
+      labels: int32, ``[N]``, from 0 to the number of classes minus 1.
+      classes: the classes' names, in the labels' order.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        _, height, width, channels = self.images.shape
+        return height, width, channels
+
+    def take(self, indices: np.ndarray) -> Dataset:
+        """The samples at these indices."""
+        return self._replace(images=self.images[indices], labels=self.labels[indices])
+
+    def load(self, indices: np.ndarray) -> np.ndarray:
+        """The images at these indices."""
+        return self.images[indices]
+
+
+class Splits(NamedTuple, Generic[Part]):
+    """The three parts of an experiment's data.
+
+    Attributes:
+      train: to train on.
+      validation: to choose the best epoch on.
+      test: to test on.
+      division: how they were divided, in words.
+    """
+
+    train: Part
+    validation: Part
+    test: Part
+    division: str = "a seeded split"
+
+
+def hold_out(data: Part, fraction: float, seed: int) -> tuple[Part, Part]:
+    """Divides off a part of every class.
+
+    Args:
+      data: what to divide.
+      fraction: share of each class that is held out, between 0 and 1; at least one image of each
+        class that has two, and never all.
+      seed: of the choice.
+
+    Returns:
+      What remains, and what is held out.
+    """
+    generator = np.random.default_rng(seed)
+    held = np.zeros(len(data.labels), bool)
+    for label in np.unique(data.labels):
+        members = np.flatnonzero(data.labels == label)
+        count = max(round(fraction * len(members)), 1)
+        count = min(count, len(members) - 1)  # no class is held out whole
+        held[generator.permutation(members)[:count]] = True
+    return data.take(np.flatnonzero(~held)), data.take(np.flatnonzero(held))
+
+
+def per_class(data: Part, count: int, seed: int) -> Part:
+    """Takes ``count`` images of each class.
+
+    Raises:
+      ValueError: a class has fewer.
+    """
+    sizes = np.bincount(data.labels, minlength=len(data.classes))
+    if count < 1 or count > sizes.min():
+        raise ValueError(
+            f"{count} images per class came; wanted 1 to {sizes.min()}, the size of the smallest "
+            f"class ({data.classes[int(sizes.argmin())]}) in the training part"
+        )
+    generator = np.random.default_rng(seed)
+    chosen = [
+        generator.permutation(np.flatnonzero(data.labels == label))[:count]
+        for label in range(len(data.classes))
+    ]
+    return data.take(np.sort(np.concatenate(chosen)))
+
+
+def check_test(train: Images, test: Images) -> None:
+    """Raises a ValueError unless test images and labels are of the training data's kind."""
+    if test.image_shape != train.image_shape:
+        raise ValueError(
+            f"test images of shape {test.image_shape} came; wanted {train.image_shape}, as in the "
+            "training data"
+        )
+    # Fewer classes will do where they are the first ones: their labels mean the same.
+    if test.classes != train.classes[: len(test.classes)]:
+        raise ValueError(
+            f"test data of {len(test.classes)} classes ({', '.join(test.classes[:3])}, …) came; "
+            f"wanted the training data's {len(train.classes)} ({', '.join(train.classes[:3])}, …)"
+        )

@@ -1,0 +1,36 @@
+"""What a run was made with: versions and devices."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from typing import Any
+
+import jax
+
+from experiments.devices import Devices
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "l2t_jax")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that compute."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # the checkout itself, on the path alone
+        return "not installed"
+
+
+def hardware(devices: Devices) -> dict[str, Any]:
+    """The kind and number of the devices, over how many processes, and this machine's cores."""
+    return {
+        "kind": devices.kind,
+        "number": devices.number,
+        "processes": jax.process_count(),
+        "cpu_cores": os.cpu_count(),
+    }

@@ -1,0 +1,198 @@
+"""A table, pictures and a record of how they were made, from the folders of many runs."""
+
+from __future__ import annotations
+
+import datetime
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from experiments import cli, groups, pictures, provenance, run_folders, settings, table
+from experiments.groups import Arranged, Group
+from experiments.run_folders import Found, Run
+
+
+@dataclass(frozen=True)
+class Options:
+    """Make one table and the pictures of many training runs.
+
+    Writes report.md, which shows all, table.md, table.csv, table.tex, and the pictures. A row is a
+    method with the options in which the runs differ, a column a data set with a number of images a
+    class, a cell the mean test accuracy over the seeds. Runs that differ in anything else than the
+    seed are never averaged. Of runs with equal options and seed the last one counts.
+
+    Example: python -m experiments.report runs --out report
+    """
+
+    #: Folders of runs of experiments.train, or folders that hold some at any depth.
+    runs: Positional[Annotated[tuple[Path, ...], arg(metavar="RUNS ...")]]
+    #: Folder for the report; the files of an earlier one are replaced.
+    out: Annotated[Path, arg(metavar="FOLDER")] = Path("report")
+
+
+def main(options: Options) -> int:
+    """Reads the runs and writes the report."""
+    if not options.runs:
+        raise ValueError("no RUNS came; wanted folders of runs, or folders that hold some")
+    found = run_folders.find(options.runs)
+    if not found.runs:
+        raise ValueError(
+            f"no finished run of experiments.train in {' '.join(map(str, options.runs))}, only "
+            f"{len(found.unfinished)} unfinished and {len(found.unreadable)} unreadable ones"
+            + "".join(f"; {folder}: {why}" for folder, why in found.unreadable[:1])
+        )
+    arranged = groups.arrange(found.runs)
+    results = table.tabulate(arranged)
+    options.out.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "table.md": table.markdown(results),
+        "table.csv": table.comma_separated(results),
+        "table.tex": table.latex(results),
+    }
+    drawn = [
+        *pictures.of_accuracies(options.out, arranged, results),
+        *pictures.of_transfer(options.out, arranged),
+    ]
+    texts["report.md"] = "\n\n".join(
+        [
+            "# Report",
+            f"{len(found.runs) - len(arranged.repeated)} runs; test accuracy in per cent at the "
+            "epoch with the best validation accuracy: mean ± sample standard deviation over the "
+            "seeds (number of seeds), the best mean of each column in bold.",
+            texts["table.md"].strip(),
+            *alike(arranged),
+            *left_out(found, arranged),
+            "## Pictures",
+            *(f"![{name}]({name})\n\n*{caption}*" for name, caption in drawn),
+            *how_made(arranged),
+        ]
+    )
+    for name, text in texts.items():
+        (options.out / name).write_text(text.strip() + "\n", encoding="utf-8")
+    print(f"{texts['table.md']}\n{options.out / 'report.md'} has it with {len(drawn)} pictures")
+    for name, runs in (("unfinished", found.unfinished), ("unreadable", found.unreadable)):
+        for folder, why in runs:
+            print(f"{name}, not in the table: {folder} ({why})")
+    return 0
+
+
+def alike(arranged: Arranged) -> Iterable[str]:
+    """The options that the rows' names leave out."""
+    if arranged.common:
+        yield (
+            f"Not the default, but alike in all rows that use them: {', '.join(arranged.common)}."
+        )
+
+
+def left_out(found: Found, arranged: Arranged) -> Iterable[str]:
+    """What is not in the table, and why."""
+    kinds = {
+        "Unfinished": [f"{folder} ({progress})" for folder, progress in found.unfinished],
+        "Unreadable": [f"{folder}: {why}" for folder, why in found.unreadable],
+        "Repeated (a later run with the same options and seed counts)": [
+            str(run.folder) for run in arranged.repeated
+        ],
+        "Source networks": [
+            f"{run.folder}: {run.config['network']} on {run.config['data']}, test accuracy "
+            f"{100 * run.accuracy:.1f} %"
+            for run in found.sources
+        ],
+    }
+    for kind, items in kinds.items():
+        if items:
+            yield f"{kind}, not in the table:\n\n" + "\n".join(f"- {item}" for item in items)
+
+
+def how_made(arranged: Arranged) -> Iterable[str]:
+    """Dates, versions, devices, times and commands."""
+    runs = [run for group in arranged.groups.values() for run in group.runs]
+    dates = sorted(run.finished for run in runs)
+    seconds = sum(run.result["seconds"] for run in runs)
+    seeds = sorted({run.config["seed"] for run in runs})
+    now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    yield "## How this was made"
+    yield "\n".join(
+        [
+            f"- Report: {now}, l2t_jax {provenance.versions()['l2t_jax']}",
+            f"- Runs finished: {dates[0].isoformat()} to {dates[-1].isoformat()}",
+            f"- Seeds: {', '.join(map(str, seeds))}",
+            f"- Training, validation and test together: {duration(seconds)}",
+            *(f"- Images of {column}: {images(run)}" for column, run in of_columns(arranged)),
+            *counted("Versions", [versions(run) for run in runs]),
+            *counted("Devices", [hardware(run) for run in runs]),
+        ]
+    )
+    yield "Seconds a run, mean over the seeds:"
+    yield table.grid(
+        ["method", *(column.label for column in arranged.columns)],
+        [
+            [row, *(mean_seconds(arranged.groups.get((row, c.label))) for c in arranged.columns)]
+            for row in arranged.rows
+        ],
+    ).strip()
+    yield "Commands; `--seed` and `--run-dir` are each run's own:"
+    lines = []
+    for (row, column), group in arranged.groups.items():
+        lines.append(f"# {row}, {column}: seeds {', '.join(map(str, group.seeds))}")
+        lines.append(settings.command(group.runs[0]))
+    yield "```\n" + "\n".join(lines) + "\n```"
+
+
+def of_columns(arranged: Arranged) -> list[tuple[str, Run]]:
+    """Each column's label and one of its runs."""
+    by_column = {column: group.runs[0] for (_, column), group in arranged.groups.items()}
+    return [(column.label, by_column[column.label]) for column in arranged.columns]
+
+
+def images(run: Run) -> str:
+    """How many images a run had, of each part, and how they were divided."""
+    counts = run.result["images"]
+    return (
+        f"{counts['train']} to train on, {counts['validation']} to choose the epoch, "
+        f"{counts['test']} to test, of {counts['classes']} classes ({run.config['division']})"
+    )
+
+
+def mean_seconds(group: Group | None) -> str:
+    """Mean duration of a group's runs."""
+    if group is None:
+        return ""
+    return f"{statistics.fmean(run.result['seconds'] for run in group.runs):.0f}"
+
+
+def versions(run: Run) -> str:
+    """The versions that a run was made with."""
+    return ", ".join(f"{name} {version}" for name, version in run.result["versions"].items())
+
+
+def hardware(run: Run) -> str:
+    """The devices that a run was made on."""
+    devices = run.result["devices"]
+    return (
+        f"{devices['number']} × {devices['kind']}, processes: {devices['processes']}, CPU cores: "
+        f"{devices['cpu_cores']}"
+    )
+
+
+def counted(name: str, texts: Sequence[str]) -> list[str]:
+    """A line for each text, with how often it came if there are several."""
+    counts = Counter(texts)
+    return [
+        f"- {name}: {text}" + (f" ({count} runs)" if len(counts) > 1 else "")
+        for text, count in counts.items()
+    ]
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    return str(datetime.timedelta(seconds=round(seconds)))
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main, Options, prog="experiments.report"))

@@ -1,0 +1,87 @@
+"""What the options of a finished run say: which of them mattered, which are not the defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.config import METHODS, Config
+from experiments.files import plain
+from experiments.run_folders import Run
+from experiments.tasks import TASKS
+
+# Where a run's files are and what it ran on, which its figures do not depend on.
+PLACES = {"run_dir", "data_dir", "coordinator", "processes", "process", "workers"}
+# Which images; the rest of the options says how they are learned.
+DATA = ("task", "data", "test_data", "image_size", "test_fraction", "val_fraction", "crop_share",
+        "per_class", "division", "images")  # fmt: skip
+# Options that some methods alone use; all methods use what is not named here.
+LEARNED = ("l2t-w", "l2t-ww")
+MATCHED = ("at", "lwf+at", "fm", *LEARNED)
+USERS: dict[str, Sequence[str]] = {
+    **dict.fromkeys(("source", "source_weights", "source_sha256"), METHODS[1:]),
+    **dict.fromkeys(("pairs", "matched_pairs"), MATCHED),
+    "beta": ("fm", *LEARNED),
+    "at_weight": ("at", "lwf+at"),
+    **dict.fromkeys(("lwf_weight", "temperature"), ("lwf", "lwf+at")),
+    **dict.fromkeys(("unroll_steps", "scheme", "meta_gradient"), LEARNED),
+    **dict.fromkeys(("meta_lr", "meta_weight_decay", "meta_every"), LEARNED),
+    **dict.fromkeys(("where", "where_bias"), ("l2t-ww",)),
+}
+
+
+def options(run: Run) -> dict[str, Any]:
+    """The options of `Config` that matter to a run, with the pairs that a method takes itself."""
+    config = run.config
+    # A run from before there was an option cannot say what it did.
+    names = [field.name for field in dataclasses.fields(Config)]
+    given = {name: config.get(name, "unknown") for name in names if used(name, config["method"])}
+    if "pairs" in given and given["pairs"] is None:
+        given["pairs"] = Config(method=config["method"]).pairs_or_default()
+    return given
+
+
+def defaults(run: Run) -> dict[str, Any]:
+    """The options that a run has if only method and task are given."""
+    method, task = run.config["method"], run.config.get("task")
+    given = Config(method=method, task=task if task in TASKS else None)
+    config = dataclasses.replace(given.with_presets(), method=method, task=task)
+    return plain(dataclasses.asdict(config) | {"pairs": config.pairs_or_default()}, digits=17)
+
+
+def command(run: Run) -> str:
+    """The command line that a run was, or could have been, started with."""
+    default = defaults(run)
+    words = ["--method", run.config["method"]]
+    for name, value in options(run).items():
+        said = name in ("task", "data", "seed") or value != default[name]
+        if name not in ("method", "run_dir") and said and value not in (None, "unknown"):
+            values = value if isinstance(value, list) else [value]
+            words += [option(name), *map(str, values)]
+    return f"python -m experiments.train {shlex.join(words)}"
+
+
+def option(name: str) -> str:
+    """The option as it is given."""
+    return f"--{name.replace('_', '-')}"
+
+
+def used(name: str, method: str) -> bool:
+    """Whether an option, or what came of one, matters to a method."""
+    return method in USERS.get(name, METHODS)
+
+
+def identity(run: Run) -> dict[str, Any]:
+    """All that has to be alike for two runs to be averaged; weights count by what they are."""
+    # Whatever else a run's config names is part of it too.
+    config = run.config | options(run) | {"images": run.result["images"]}
+    left_out = PLACES | {"seed", "source_weights", "source_layers"}
+    method = config["method"]
+    return {k: v for k, v in config.items() if k not in left_out and used(k, method)}
+
+
+def text(value: Any) -> str:
+    """A value of an option, short."""
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,33 @@
+"""Which losses the virtual steps take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from l2t_jax._typing import Array, PyTree
+from l2t_jax.unroll import Loss
+
+Scheme = Callable[[Loss, Loss, int], list[Loss]]
+
+
+def two_stage(matching: Loss, task: Loss, steps: int) -> list[Loss]:
+    """The paper's virtual steps: ``steps`` on the matching loss alone, then one on the task's.
+
+    The matching steps alone must then do the target good: the task's loss cannot repair a bad
+    match on the way.
+
+    Source: Jang et al. (2019), "Learning What and Where to Transfer", algorithm 1.
+    """
+    return [matching] * steps + [task]
+
+
+def bilevel(matching: Loss, task: Loss, steps: int) -> list[Loss]:
+    """The plain bilevel scheme the paper compares itself to: ``steps`` on the sum of both losses.
+
+    Source: Jang et al. (2019), "Learning What and Where to Transfer", section 2.
+    """
+
+    def total(inner: PyTree, weights: PyTree) -> Array:
+        return task(inner, weights) + matching(inner, weights)
+
+    return [total] * steps
