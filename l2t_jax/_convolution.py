@@ -20,7 +20,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -34,8 +34,6 @@ from l2t_jax._typing import Array
 # On a CPU, with fewer output channels than this, slices are not used often enough to be worth
 # writing, unless the map is so small that XLA's own convolution is up to 100 times slower.
 CHANNELS, SMALL_MAP = 128, 9
-# So many images' slices exist at a time where nothing else needs them.
-PART = 32
 
 
 class Window(NamedTuple):
@@ -146,10 +144,7 @@ def native_spread(outputs: Array, kernel: Array, *, window: Window, operands: st
     )
 
 
-def native_taps(
-    images: Array, outputs: Array, *, window: Window, operands: str | None, parts: bool
-) -> Array:
-    del parts  # there are no slices
+def native_taps(images: Array, outputs: Array, *, window: Window, operands: str | None) -> Array:
     wide, (images, outputs) = rounded(operands, images, outputs)
     if is_product(window):
         product = jnp.einsum("bhwi,bhwo->io", images, outputs, preferred_element_type=wide)
@@ -193,12 +188,12 @@ def few_channels(kernel: Array, window: Window) -> bool:
 def on_cpu(form: Callable[..., Array]) -> Callable[..., Array]:
     """A CPU's form of a product: it rounds too, but computes in the wide type."""
 
-    def computed_wide(*arrays: Array, operands: str | None, **options: Any) -> Array:
+    def computed_wide(*arrays: Array, window: Window, operands: str | None) -> Array:
         if operands is not None:
             # Not to that type and back, which XLA takes the freedom to leave out.
             narrow = jnp.finfo(operands)
             arrays = tuple(lax.reduce_precision(x, narrow.nexp, narrow.nmant) for x in arrays)
-        return form(*arrays, **options)
+        return form(*arrays, window=window)
 
     return computed_wide
 
@@ -220,20 +215,7 @@ def cpu_spread(outputs: Array, kernel: Array, *, window: Window) -> Array:
 
 
 @on_cpu
-def cpu_taps(images: Array, outputs: Array, *, window: Window, parts: bool) -> Array:
-    if parts and len(images) > PART and len(images) % PART == 0:
-
-        def add(total: Array, part: tuple[Array, ...]) -> tuple[Array, None]:
-            images, outputs = part
-            return total + whole_taps(images, outputs, window), None
-
-        shape = (*window.size, images.shape[3], outputs.shape[3])
-        divided = tuple(x.reshape(-1, PART, *x.shape[1:]) for x in (images, outputs))
-        return lax.scan(add, jnp.zeros(shape, images.dtype), divided)[0]
-    return whole_taps(images, outputs, window)
-
-
-def whole_taps(images: Array, outputs: Array, window: Window) -> Array:
+def cpu_taps(images: Array, outputs: Array, *, window: Window) -> Array:
     shape = (*window.size, images.shape[3], outputs.shape[3])
     slices = shifted(images, window)
     # The left operand is transposed first: it had better be the smaller one.
@@ -286,21 +268,15 @@ taps_p: Primitive = define("conv_taps", native_taps, cpu_taps)
 ad.defbilinear(
     conv_p,
     lambda y, x, k, **options: spread_p.bind(y, k, **options),
-    lambda y, x, k, **options: taps_p.bind(x, y, parts=False, **options),
+    lambda y, x, k, **options: taps_p.bind(x, y, **options),
 )
 ad.defbilinear(
     spread_p,
     lambda x, y, k, **options: conv_p.bind(x, k, **options),
-    lambda x, y, k, **options: taps_p.bind(x, y, parts=False, **options),
+    lambda x, y, k, **options: taps_p.bind(x, y, **options),
 )
 ad.defbilinear(
     taps_p,
-    lambda k, x, y, parts, **options: spread_p.bind(y, k, **options),
-    lambda k, x, y, parts, **options: conv_p.bind(x, k, **options),
-)
-# A tangent's slices are its own: they are not worth keeping from one product to another.
-ad.defjvp(
-    taps_p,
-    lambda dx, x, y, **options: taps_p.bind(dx, y, **options | {"parts": True}),
-    lambda dy, x, y, **options: taps_p.bind(x, dy, **options | {"parts": True}),
+    lambda k, x, y, **options: spread_p.bind(y, k, **options),
+    lambda k, x, y, **options: conv_p.bind(x, k, **options),
 )

@@ -94,7 +94,6 @@ def test_every_form_and_derivative_of_a_convolution_is_jaxs_own(
     size, kernel, stride, channels, monkeypatch
 ):
     monkeypatch.setattr(_convolution, "CHANNELS", channels)
-    monkeypatch.setattr(_convolution, "PART", 2)
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.standard_normal((6, size, size, 3)))
     w = jnp.asarray(rng.standard_normal((kernel, kernel, 3, 4)))
@@ -160,11 +159,10 @@ def test_rounded_operands_give_wide_results_in_every_form(stride):
         "taps": ((x, y), back(rounded(y))[1]),
     }
     for name, (operands, expected) in forms.items():
-        options = {"window": window, "operands": "bfloat16"}
-        if name == "taps":
-            options["parts"] = False
         for platform in ("native", "cpu"):
-            form = partial(getattr(_convolution, f"{platform}_{name}"), **options)
+            form = partial(
+                getattr(_convolution, f"{platform}_{name}"), window=window, operands="bfloat16"
+            )
             result = jax.jit(form)(*operands)
             assert result.dtype == jnp.float32
             np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
