@@ -137,11 +137,13 @@ def test_the_command_in_two_processes_writes_the_run_of_one(tmp_path):
         epoch = json.loads(line)
         assert epoch.pop("seconds") > 0
         means = epoch.pop("train")
+        result = json.loads((run / "result.json").read_text())
+        assert result["devices"]["number"] == (1 if run.name == "alone" else 4)
         return (
             means.pop("penalties")
             | means
             | epoch
-            | json.loads((run / "result.json").read_text())
+            | {name: result[name] for name in ("best_epoch", "val_accuracy", "test_accuracy")}
             | safetensors.numpy.load_file(run / "target.safetensors")
         )
 
