@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import lzma
 import math
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +48,16 @@ def new_folder(folder: Path) -> Path:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes indented JSON, whole or not at all; floats keep every digit."""
-    unfinished = path.with_name(f".{path.name}.part")
     text = json.dumps(plain(content, digits=17), indent=2) + "\n"
-    unfinished.write_text(text, encoding="utf-8")
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Another path to write to; what is there at the end takes the first one's place at once."""
+    unfinished = path.with_name(f".{path.name}.part")
+    yield unfinished
     unfinished.replace(path)
 
 

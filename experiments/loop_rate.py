@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import optax
 
-from experiments import devices, loop
+from experiments import devices, loop, programs
 from experiments.dataset import Dataset
 from experiments.feed import InMemory
 from l2t_jax import Network, baselines
@@ -38,10 +38,7 @@ def seconds_per_step(
         pixels = generator.integers(0, 256, (number, side, side, 3), np.uint8)
         return Dataset(pixels, np.arange(number, dtype=np.int32) % 10, tuple("0123456789"))
 
-    def sgd(learning_rate: float) -> optax.GradientTransformation:
-        return optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(learning_rate, momentum=0.9))
-
-    optimizer = optax.inject_hyperparams(sgd)(learning_rate=0.01)
+    optimizer = optax.inject_hyperparams(programs.sgd)(learning_rate=0.01)
     device = devices.one_device()
     compiled = loop.compile_method(baselines.scratch(target, optimizer=optimizer), target, device)
     training = InMemory(images(EPOCH * batch), device, batch, seed=0, augment=True)

@@ -14,7 +14,13 @@ from l2t_jax import Batch, Method, Network, Variables, baselines
 from l2t_jax.matching import Pair
 from l2t_jax.models import cifar_resnet, imagenet_resnet, vgg
 
-SGD = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(0.01, momentum=0.9))
+
+def sgd(learning_rate: float) -> optax.GradientTransformation:
+    """The paper's inner optimiser."""
+    return optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(learning_rate, momentum=0.9))
+
+
+SGD = sgd(0.01)
 ADAM = optax.chain(optax.add_decayed_weights(1e-4), optax.adam(1e-4))
 MODES = {
     "mixed": l2t_jax.mixed_meta_gradient,

@@ -19,7 +19,7 @@ DATA = ("task", "data", "test_data", "image_size", "test_fraction", "val_fractio
         "per_class", "division", "images")  # fmt: skip
 # Options that some methods alone use; all methods use what is not named here.
 LEARNED = ("l2t-w", "l2t-ww")
-MATCHED = ("at", "lwf+at", "fm", *LEARNED)
+MATCHED = tuple(method for method in METHODS if Config(method=method).matches_layers())
 USERS: dict[str, Sequence[str]] = {
     **dict.fromkeys(("source", "source_weights", "source_sha256"), METHODS[1:]),
     **dict.fromkeys(("pairs", "matched_pairs"), MATCHED),

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import safetensors.numpy
 
+from experiments.files import replacing
 from l2t_jax import Network, Variables
 from l2t_jax.models import cifar_resnet, from_torch, imagenet_resnet, to_torch, torch_formats, vgg
 from l2t_jax.models.resnet import IMAGENET_STAGES
@@ -88,6 +89,5 @@ def load(
 
 def save(path: Path, variables: Variables) -> None:
     """Writes a network's weights as safetensors with PyTorch's names, whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.part")
-    safetensors.numpy.save_file(to_torch(variables), unfinished)
-    unfinished.replace(path)
+    with replacing(path) as unfinished:
+        safetensors.numpy.save_file(to_torch(variables), unfinished)
