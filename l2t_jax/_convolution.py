@@ -202,44 +202,60 @@ def on_cpu(form: Callable[..., Array]) -> Callable[..., Array]:
 def cpu_conv(images: Array, kernel: Array, *, window: Window) -> Array:
     if few_channels(kernel, window):
         return native_conv(images, kernel, window=window, operands=None)
-    matrix = kernel.reshape(-1, kernel.shape[3])
-    return shifted(images, window) @ matrix
+    slices = shifted(images, window, range(window.size[0]))
+    return slices @ kernel.reshape(-1, kernel.shape[3])
 
 
 @on_cpu
 def cpu_spread(outputs: Array, kernel: Array, *, window: Window) -> Array:
     if few_channels(kernel, window):
         return native_spread(outputs, kernel, window=window, operands=None)
-    matrix = kernel.reshape(-1, kernel.shape[3]).T
-    return unshifted(outputs @ matrix, window)
+    images = jnp.zeros((len(outputs), *window.images, kernel.shape[2]), outputs.dtype)
+    for row in range(window.size[0]):
+        matrix = after(images, kernel[row]).reshape(-1, kernel.shape[3]).T
+        images = images + unshifted(outputs @ matrix, window, range(row, row + 1))
+    return images
 
 
 @on_cpu
 def cpu_taps(images: Array, outputs: Array, *, window: Window) -> Array:
+    # Transposed once for all rows; the slices, which are of one use only, stay as they are.
+    transposed = outputs.reshape(-1, outputs.shape[3]).T
+    rows: list[Array] = []
+    for row in range(window.size[0]):
+        seen = after(rows[-1] if rows else outputs, images)
+        slices = shifted(seen, window, range(row, row + 1))
+        rows.append(transposed @ slices.reshape(-1, slices.shape[3]))
     shape = (*window.size, images.shape[3], outputs.shape[3])
-    slices = shifted(images, window)
-    # The left operand is transposed first: it had better be the smaller one.
-    if slices.shape[3] < shape[3]:
-        return jnp.einsum("bhwi,bhwo->io", slices, outputs).reshape(shape)
-    return jnp.einsum("bhwo,bhwi->oi", outputs, slices).T.reshape(shape)
+    return jnp.concatenate(rows, axis=1).T.reshape(shape)
 
 
-def shifted(images: Array, window: Window) -> Array:
-    """All that the kernel's taps see, ``[B, H, W, I] -> [B, H', W', h·w·I]``."""
+def after(done: Array, waiting: Array) -> Array:
+    """``waiting``, but not before ``done`` is there.
+
+    The compiler would write the slices of all rows of a kernel at once, of all layers as early as
+    it can, and keep them: almost half of the memory of a training step.
+    """
+    number = done[(0,) * done.ndim]
+    return jnp.where(number == number, waiting, jnp.nan)
+
+
+def shifted(images: Array, window: Window, rows: Sequence[int]) -> Array:
+    """All that the taps in some rows of a kernel see, ``[B, H, W, I] -> [B, H', W', taps·I]``."""
     padded = jnp.pad(images, ((0, 0), *window.padding, (0, 0)))
     slices = [
         padded[:, begin[0] : end[0] : window.strides[0], begin[1] : end[1] : window.strides[1]]
-        for begin, end in taps(window)
+        for begin, end in taps(window, rows)
     ]
     return jnp.concatenate(slices, axis=-1)
 
 
-def unshifted(slices: Array, window: Window) -> Array:
-    """The transpose of `shifted`, a sum over the taps, ``[B, H', W', h·w·I] -> [B, H, W, I]``."""
-    parts = jnp.split(slices, window.size[0] * window.size[1], axis=-1)
+def unshifted(slices: Array, window: Window, rows: Sequence[int]) -> Array:
+    """The transpose of `shifted`, a sum over the taps, ``[B, H', W', taps·I] -> [B, H, W, I]``."""
+    parts = jnp.split(slices, len(rows) * window.size[1], axis=-1)
     zero = jnp.zeros((), slices.dtype)
     placed = []
-    for part, (begin, end) in zip(parts, taps(window), strict=True):
+    for part, (begin, end) in zip(parts, taps(window, rows), strict=True):
         edges = [
             (first - low, size + low - last, stride - 1)
             for first, last, (low, _), size, stride in zip(
@@ -250,9 +266,9 @@ def unshifted(slices: Array, window: Window) -> Array:
     return reduce(jnp.add, placed)
 
 
-def taps(window: Window) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """First and last-plus-one positions, in the padded map, that each tap of the kernel sees."""
-    for begin in itertools.product(*map(range, window.size)):
+def taps(window: Window, rows: Sequence[int]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """First and last-plus-one positions, in the padded map, that each tap of those rows sees."""
+    for begin in itertools.product(rows, range(window.size[1])):
         yield (
             begin,
             tuple(

@@ -13,6 +13,7 @@ Both are one tangent of the step's own gradient along ``u``. Transposing that gr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -38,7 +39,8 @@ class Cotangents(NamedTuple):
     meta: PyTree
 
 
-Adjoint = Callable[[Cotangents], Cotangents]
+Tangent = Callable[[PyTree], tuple[PyTree, PyTree]]
+Transposed = Callable[[PyTree, list[Array]], tuple[PyTree, list[Array], PyTree]]
 
 
 def mixed_meta_gradient(
@@ -64,13 +66,14 @@ def mixed_meta_gradient(
       >>> float(value), float(gradient)  # params (1 - meta), -params
       (4.0, -8.0)
     """
-    adjoints = []
+    taken = []
     for loss in inner_losses:
-        params, opt_state, adjoint = _linearized_step(loss, optimizer, params, opt_state, meta)
-        adjoints.append(adjoint)
+        gradient, tangent = _linearized_gradient(loss, params, meta)
+        params, opt_state, transposed = _transposable_step(optimizer, gradient, opt_state, params)
+        taken.append((transposed, tangent))
     value, cotangents = _outer(outer_loss, params, opt_state, meta)
-    for adjoint in reversed(adjoints):
-        cotangents = adjoint(cotangents)
+    for transposed, tangent in reversed(taken):
+        cotangents = _step_back(transposed, tangent, cotangents)
     return value, cotangents.meta
 
 
@@ -82,7 +85,7 @@ def low_memory_meta_gradient(
     opt_state: PyTree,
     meta: PyTree,
     *,
-    stored: int = 2,
+    stored: int = 3,
 ) -> tuple[Array, PyTree]:
     """The meta-gradient by an adjoint sweep that takes each step anew when its turn comes.
 
@@ -122,27 +125,40 @@ def low_memory_meta_gradient(
         losses = inner_losses[begin : begin + spacing]
         params, opt_state = unroll(losses, optimizer, params, opt_state, meta)
     value, cotangents = _outer(outer_loss, params, opt_state, meta)
+    # What is taken anew stands in a branch, or the compiler would see that it has it already, and
+    # keep it. The other one is for an outer loss that is no number: then neither is its gradient.
+    anew = partial(lax.cond, value == value)
     for step in reversed(range(steps)):
-        begin = step - step % spacing
+        begin, loss = step - step % spacing, inner_losses[step]
+        state = kept[begin // spacing]
+        if step > begin:
+            before = partial(unroll, inner_losses[begin:step], optimizer)
+            state = anew(before, lambda *operands: operands[:2], *state, meta)
+        # The optimiser's transpose stands outside, where it works in place. One that is linear in
+        # the gradient, such as SGD, does not need it: then this branch is left out of the program.
+        gradient = anew(jax.grad(loss), _no_number, state[0], meta)
+        transposed = _transposable_step(optimizer, gradient, state[1], state[0])[2]
 
-        def again(
-            operands: tuple[Cotangents, tuple[PyTree, PyTree], PyTree],
-            before: Sequence[Loss] = inner_losses[begin:step],
-            loss: Loss = inner_losses[step],
-        ) -> Cotangents:
-            cotangents, state, meta = operands
-            state = unroll(before, optimizer, *state, meta)
-            return _linearized_step(loss, optimizer, *state, meta)[2](cotangents)
+        def tangent(
+            direction: PyTree, params: PyTree = state[0], loss: Loss = loss
+        ) -> tuple[PyTree, PyTree]:
+            return anew(
+                lambda params, meta, direction: _linearized_gradient(loss, params, meta)[1](
+                    direction
+                ),
+                lambda params, meta, direction: (_no_number(params), _no_number(meta)),
+                params,
+                meta,
+                direction,
+            )
 
-        operands = cotangents, kept[begin // spacing], meta
-        # A branch, or the compiler would see that it has all of this already, and keep it. The
-        # other one is for an outer loss that is no number: then neither is its gradient.
-        cotangents = lax.cond(value == value, again, _no_number, operands)
+        cotangents = _step_back(transposed, tangent, cotangents)
     return value, cotangents.meta
 
 
-def _no_number(operands: tuple[Cotangents, Any, Any]) -> Cotangents:
-    return jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), operands[0])
+def _no_number(tree: PyTree, *others: PyTree) -> PyTree:
+    del others
+    return jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), tree)
 
 
 def _outer(
@@ -155,36 +171,30 @@ def _outer(
     )
 
 
-def _linearized_step(
-    loss: Loss,
-    optimizer: optax.GradientTransformation,
-    params: PyTree,
-    opt_state: PyTree,
-    meta: PyTree,
-) -> tuple[PyTree, PyTree, Adjoint]:
-    """One step: the parameters and the state after it, and its adjoint."""
+def _linearized_gradient(loss: Loss, params: PyTree, meta: PyTree) -> tuple[PyTree, Tangent]:
+    """A step's gradient, and how it and the one by the meta-parameters change along a direction."""
 
     def gradients(params: PyTree) -> tuple[PyTree, PyTree]:
         return jax.grad(loss, argnums=(0, 1))(params, meta)
 
-    (gradient, _), tangents = jax.linearize(gradients, params)
-    params, opt_state, transposed = _transposable_step(optimizer, gradient, opt_state, params)
+    (gradient, _), tangent = jax.linearize(gradients, params)
+    return gradient, tangent
 
-    def adjoint(after: Cotangents) -> Cotangents:
-        gradient_bar, state_bar, params_bar = transposed(after.params, after.state)
-        hessian_product, cross = tangents(gradient_bar)
-        return Cotangents(
-            jax.tree.map(jnp.add, params_bar, hessian_product),
-            state_bar,
-            jax.tree.map(jnp.add, after.meta, cross),
-        )
 
-    return params, opt_state, adjoint
+def _step_back(transposed: Transposed, tangent: Tangent, after: Cotangents) -> Cotangents:
+    """A step's adjoint: from the cotangents after it to those before it."""
+    gradient_bar, state_bar, params_bar = transposed(after.params, after.state)
+    hessian_product, cross = tangent(gradient_bar)
+    return Cotangents(
+        jax.tree.map(jnp.add, params_bar, hessian_product),
+        state_bar,
+        jax.tree.map(jnp.add, after.meta, cross),
+    )
 
 
 def _transposable_step(
     optimizer: optax.GradientTransformation, gradient: PyTree, opt_state: PyTree, params: PyTree
-) -> tuple[PyTree, PyTree, Callable[[PyTree, PyTree], tuple[PyTree, PyTree, PyTree]]]:
+) -> tuple[PyTree, PyTree, Transposed]:
     """An optimiser step and its transpose, over the real leaves of the optimiser's state."""
     real, rest = _split(opt_state)
 
