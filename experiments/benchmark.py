@@ -173,7 +173,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Setting]
     )  # fmt: skip
     parser.add_argument(
         "--pairs", type=positive, nargs="*", default=[], metavar="P",
-        help="also time it with only the first P pairs",
+        help="also time it with only the last P pairs",
     )  # fmt: skip
     parser.add_argument(
         "--sweep", choices=MODES, default="mixed",

@@ -89,8 +89,8 @@ class Config(RunOptions, Choice):
     #: the paper.
     meta_every: int = 1
     #: How the loss is differentiated through the virtual steps; all give the same numbers. mixed:
-    #: fast. low-memory: takes each virtual step anew, for less than half of the memory. reverse:
-    #: plain jax.grad, slow.
+    #: fast. low-memory: takes each virtual step anew, for a third of the memory. reverse:
+    #: plain jax.grad of the steps.
     meta_gradient: Literal["mixed", "low-memory", "reverse"] = "mixed"
     #: Head of the pair weights' network; constant: one learned weight a pair.
     where: WhereName = "relu6"

@@ -145,7 +145,7 @@ def build(
         method = l2t_jax.l2t(
             source,
             target,
-            pairs[:number],
+            pairs[-number:],  # the deepest is always among them: all of the target is run
             optimizer=SGD,
             meta_optimizer=ADAM,
             unroll_steps=steps,

@@ -7,7 +7,9 @@ gradient, and then, by the symmetry of the Hessian,
     a ← a' + H u,    dφ ← dφ + d/dε ∇_φ L(θ + ε u, φ).
 
 Both are one tangent of the step's own gradient along ``u``. Transposing that gradient instead, as
-`jax.grad` of an unroll does, takes twice as long and more.
+`jax.grad` of an unroll does, leaves the forms to the second transpose: with the bundled networks,
+whose convolutions have the same fast forms in every derivative, it takes as long; with XLA's own
+convolutions on a CPU twice as long.
 """
 
 from __future__ import annotations
@@ -90,9 +92,8 @@ def low_memory_meta_gradient(
     """The meta-gradient by an adjoint sweep that takes each step anew when its turn comes.
 
     Only ``stored`` of the states on the way are kept; from the nearest of them a step's own is
-    reached again. One step's linearisation exists at a time, so that the memory has one
-    bound for any number of steps. See `l2t_jax.unroll.MetaGradient` for the
-    other arguments and the returns.
+    reached again. One step's linearisation exists at a time, so that the memory has one bound for
+    any number of steps. See `l2t_jax.unroll.MetaGradient` for the other arguments and the returns.
 
     Args:
       outer_loss: as in `MetaGradient`.

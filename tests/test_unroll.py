@@ -125,3 +125,30 @@ def test_no_steps_leave_the_outer_loss_as_it_is(mode):
     np.testing.assert_allclose(value, outer(params, meta))
     np.testing.assert_allclose(gradient["samples"], 0.1 * np.sum(params["idle"]), rtol=1e-14)
     np.testing.assert_allclose(gradient["decay"], 0.0)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [optax.sgd(0.1, momentum=0.9), optax.adam(0.1, eps_root=1e-8)]
+)
+def test_low_memory_has_one_bound_for_any_number_of_steps(optimizer):
+    """By the compiler's count: three states are kept, and one step's activations exist."""
+    params = [jax.ShapeDtypeStruct((16, 16), jnp.float64)] * 6
+    inputs, meta = jax.ShapeDtypeStruct((4096, 16), jnp.float64), jnp.ones(())
+
+    def temporaries(mode, steps):
+        def gradient(params, opt_state, inputs):
+            def loss(params, meta):
+                activations = inputs
+                for matrix in params:
+                    activations = jnp.tanh(activations @ matrix)
+                return meta * jnp.mean(jnp.square(activations))
+
+            return mode(loss, [loss] * steps, optimizer, params, opt_state, meta)
+
+        opt_state = jax.eval_shape(optimizer.init, params)
+        program = jax.jit(gradient).lower(params, opt_state, inputs).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    few, many = (temporaries(low_memory_meta_gradient, steps) for steps in (3, 9))
+    assert many < 1.05 * few
+    assert many < 0.5 * temporaries(mixed_meta_gradient, 9)
