@@ -18,6 +18,7 @@ accumulates and returns the type that came: all that is kept between them is as 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from typing import NamedTuple
@@ -34,6 +35,8 @@ from l2t_jax._typing import Array
 # On a CPU, with fewer output channels than this, slices are not used often enough to be worth
 # writing, unless the map is so small that XLA's own convolution is up to 100 times slower.
 CHANNELS, SMALL_MAP = 128, 9
+# With more values than this, slices are written by rows of the kernel, to save memory.
+SLICES = 2**22
 
 
 class Window(NamedTuple):
@@ -211,9 +214,9 @@ def cpu_spread(outputs: Array, kernel: Array, *, window: Window) -> Array:
     if few_channels(kernel, window):
         return native_spread(outputs, kernel, window=window, operands=None)
     images = jnp.zeros((len(outputs), *window.images, kernel.shape[2]), outputs.dtype)
-    for row in range(window.size[0]):
-        matrix = after(images, kernel[row]).reshape(-1, kernel.shape[3]).T
-        images = images + unshifted(outputs @ matrix, window, range(row, row + 1))
+    for rows in parts(window, len(outputs) * kernel.shape[2]):
+        matrix = after(images, kernel[rows.start : rows.stop]).reshape(-1, kernel.shape[3]).T
+        images = images + unshifted(outputs @ matrix, window, rows)
     return images
 
 
@@ -221,13 +224,20 @@ def cpu_spread(outputs: Array, kernel: Array, *, window: Window) -> Array:
 def cpu_taps(images: Array, outputs: Array, *, window: Window) -> Array:
     # Transposed once for all rows; the slices, which are of one use only, stay as they are.
     transposed = outputs.reshape(-1, outputs.shape[3]).T
-    rows: list[Array] = []
-    for row in range(window.size[0]):
-        seen = after(rows[-1] if rows else outputs, images)
-        slices = shifted(seen, window, range(row, row + 1))
-        rows.append(transposed @ slices.reshape(-1, slices.shape[3]))
+    products: list[Array] = []
+    for rows in parts(window, len(images) * images.shape[3]):
+        seen = after(products[-1] if products else outputs, images)
+        slices = shifted(seen, window, rows)
+        products.append(transposed @ slices.reshape(-1, slices.shape[3]))
     shape = (*window.size, images.shape[3], outputs.shape[3])
-    return jnp.concatenate(rows, axis=1).T.reshape(shape)
+    return jnp.concatenate(products, axis=1).T.reshape(shape)
+
+
+def parts(window: Window, values: int) -> list[range]:
+    """Rows of a kernel to be taken together, with so many values at a position."""
+    height, width = window.size
+    slices = height * width * math.prod(window.outputs) * values
+    return [range(height)] if slices <= SLICES else [range(i, i + 1) for i in range(height)]
 
 
 def after(done: Array, waiting: Array) -> Array:
