@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +13,14 @@ from tyro.conf import Positional, arg
 
 from experiments import children, cli, grid, resume
 from experiments.config import TaskName
+from experiments.grid import Run
 from experiments.progress import Progress, Start
+
+# Options that say which images a run gets.
+CHOICE = (
+    *("data", "data_dir", "test_data", "image_size", "crop_share"),
+    *("test_fraction", "val_fraction", "per_class", "batch_size"),
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,7 @@ def main(options: Options, start: Start = children.Process) -> int:
     )
     # A folder with another configuration's result is told before anything is started.
     left = [run for run in runs if resume.result(run.folder, run.config) is None]
+    check_data(left)
     options.out.mkdir(parents=True, exist_ok=True)
     before = len(runs) - len(left)
     plural = "s" * (len(runs) > 1)
@@ -91,6 +101,20 @@ def main(options: Options, start: Start = children.Process) -> int:
         return 130
     print(progress.summary(), flush=True)
     return 1 if progress.failed else 0
+
+
+def check_data(runs: Sequence[Run]) -> None:
+    """Raises what a run would for its data, of each choice of data once."""
+    from experiments import inputs  # and JAX, which the help can do without
+
+    # Which images of a class a run gets goes by its seed; whether there are enough does not.
+    key = attrgetter(*CHOICE)
+    one_of_each = {key(run.config): run for run in reversed(runs)}
+    for run in one_of_each.values():
+        try:
+            inputs.parts_to_use(run.config)
+        except (ValueError, OSError) as error:
+            raise type(error)(f"{run.name}: {error}") from error
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments import data, dataset, official
 from experiments.devices import Devices
-from experiments.feed import InMemory, TrainingData
+from experiments.feed import InMemory, TrainingData, check_batch_size
 from experiments.folders import LARGE, ImageFiles
 from experiments.options import RunOptions
 
@@ -29,15 +29,22 @@ def load_splits(options: RunOptions) -> Splits:
       ValueError: the data are not of the described form, or do not go with the options.
       OSError: they cannot be read.
     """
+    train, validation, test, division = parts = parts_to_use(options)
+    if by_workers(options, len(train.labels), in_files=isinstance(train, ImageFiles)):
+        return parts
+    train, validation, test = (data.in_memory(part) for part in (train, validation, test))
+    return dataset.Splits(train, validation, test, division)
+
+
+def parts_to_use(options: RunOptions) -> Splits:
+    """The three parts with as many images as are wanted; images in files are not decoded."""
     train, validation, test, division = whole_parts(options)
     if options.per_class is not None:
         train = dataset.per_class(train, options.per_class, options.seed)
     for name, part in (("training", train), ("validation", validation), ("test", test)):
         if not len(part.labels):
             raise ValueError(f"no image is left for the {name} part; wanted at least one")
-    if by_workers(options, len(train.labels), in_files=isinstance(train, ImageFiles)):
-        return dataset.Splits(train, validation, test, division)
-    train, validation, test = (data.in_memory(part) for part in (train, validation, test))
+    check_batch_size(options.batch_size, len(train.labels))
     return dataset.Splits(train, validation, test, division)
 
 

@@ -13,7 +13,6 @@ from typing import Any
 from tqdm import tqdm
 
 from experiments import devices, inputs, loop, provenance, zoo
-from experiments.feed import check_batch_size
 from experiments.files import new_folder, plain, write_json
 from experiments.options import RunOptions
 from l2t_jax import Variables
@@ -33,9 +32,7 @@ def prepare(options: RunOptions) -> tuple[devices.Devices, inputs.Splits]:
     devices.join(options.coordinator, options.processes, options.process)
     everywhere = devices.all_devices()
     everywhere.check_batch_size(options.batch_size)
-    splits = inputs.load_splits(options)
-    check_batch_size(options.batch_size, len(splits.train.labels))
-    return everywhere, splits
+    return everywhere, inputs.load_splits(options)
 
 
 def begin(

@@ -121,6 +121,10 @@ BAD = [
     ("--methods scratch fm", "--methods fm: --method fm without --source-weights"),
     ("--methods fm -- --source-weights nowhere.pth", "nowhere.pth came, and there is no"),
     ("--methods scratch --tasks cifar10 stl10 -- --data digits", "wanted one task"),
+    ("--methods scratch --tasks cifar10", "cifar10-scratch-seed0: "),
+    ("--methods scratch -- --data nowhere.npz", "nowhere-scratch-seed0: "),
+    ("--methods scratch --per-class 5 500", "digits-n500-scratch-seed0: "),
+    ("--methods scratch -- --batch-size 2000", "a batch of 2000 came; wanted at most"),
 ]
 
 
