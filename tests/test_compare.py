@@ -231,14 +231,14 @@ def test_ctrl_c_ends_the_children_and_a_run_at_work_is_left_alone(tmp_path, caps
         assert log is not None
 
 
-def test_a_real_comparison(tmp_path, capsys, monkeypatch):
+def test_a_real_comparison(weights, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    line = ["--methods", "scratch", "--seeds", 0, "--per-class", 10, 500, "--out", tmp_path,
+    line = ["--methods", "scratch", "lwf", "--seeds", 0, "--per-class", 10, "--out", tmp_path,
             "--jobs", 2, "--", "--image-size", 8, "--target", "resnet8", "--batch-size", 40,
-            "--epochs", 1]  # fmt: skip
+            "--epochs", 1, "--source-weights", weights]  # fmt: skip
     assert run(*line) == 1
     printed = capsys.readouterr().out
-    assert "n500-scratch-seed0: FAILED, exit code 2: train: error: 500 images per class" in printed
+    assert f"n10-lwf-seed0: FAILED, exit code 2: train: error: {weights}" in printed
     result = json.loads((tmp_path / "digits-n10-scratch-seed0" / "result.json").read_text())
     accuracy = 100 * result["test_accuracy"]
     assert f"digits-n10-scratch-seed0: test accuracy {accuracy:.2f} %" in printed
@@ -246,6 +246,6 @@ def test_a_real_comparison(tmp_path, capsys, monkeypatch):
     assert log.startswith(f"$ {sys.executable} -m experiments.train --method=scratch")
     assert log.splitlines()[-1].startswith("best epoch 1")
     # The run's own record of its options is the one that is looked for.
-    fake = Fake({"scratch": 1})
+    fake = Fake({"lwf": 1})
     assert run(*line, start=fake) == 1
-    assert [c.per_class for c in fake.started] == [500]
+    assert [c.method for c in fake.started] == ["lwf"]
