@@ -16,7 +16,7 @@ from experiments.config import TaskName
 from experiments.grid import Run
 from experiments.progress import Progress, Start
 
-# Options that say which images a run gets.
+# Options that say which images a run gets, and how many at a time.
 CHOICE = (
     *("data", "data_dir", "test_data", "image_size", "crop_share"),
     *("test_fraction", "val_fraction", "per_class", "batch_size"),
@@ -104,7 +104,7 @@ def main(options: Options, start: Start = children.Process) -> int:
 
 
 def check_data(runs: Sequence[Run]) -> None:
-    """Raises what a run would for its data, of each choice of data once."""
+    """Raises a ValueError where a run would find its data unfit; each choice is read once."""
     from experiments import inputs  # and JAX, which the help can do without
 
     # Which images of a class a run gets goes by its seed; whether there are enough does not.
@@ -114,7 +114,7 @@ def check_data(runs: Sequence[Run]) -> None:
         try:
             inputs.parts_to_use(run.config)
         except (ValueError, OSError) as error:
-            raise type(error)(f"{run.name}: {error}") from error
+            raise ValueError(f"{run.name}: {error}") from error
 
 
 if __name__ == "__main__":

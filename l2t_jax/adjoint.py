@@ -139,20 +139,8 @@ def low_memory_meta_gradient(
         # the gradient, such as SGD, does not need it: then this branch is left out of the program.
         gradient = anew(jax.grad(loss), _no_number, state[0], meta)
         transposed = _transposable_step(optimizer, gradient, state[1], state[0])[2]
-
-        def tangent(
-            direction: PyTree, params: PyTree = state[0], loss: Loss = loss
-        ) -> tuple[PyTree, PyTree]:
-            return anew(
-                lambda params, meta, direction: _linearized_gradient(loss, params, meta)[1](
-                    direction
-                ),
-                lambda params, meta, direction: (_no_number(params), _no_number(meta)),
-                params,
-                meta,
-                direction,
-            )
-
+        along = partial(_tangent, loss)
+        tangent = partial(anew, along, lambda *given: _no_number(given[:2]), state[0], meta)
         cotangents = _step_back(transposed, tangent, cotangents)
     return value, cotangents.meta
 
@@ -180,6 +168,11 @@ def _linearized_gradient(loss: Loss, params: PyTree, meta: PyTree) -> tuple[PyTr
 
     (gradient, _), tangent = jax.linearize(gradients, params)
     return gradient, tangent
+
+
+def _tangent(loss: Loss, params: PyTree, meta: PyTree, direction: PyTree) -> tuple[PyTree, PyTree]:
+    """How a step's gradients change along a direction of the parameters."""
+    return _linearized_gradient(loss, params, meta)[1](direction)
 
 
 def _step_back(transposed: Transposed, tangent: Tangent, after: Cotangents) -> Cotangents:
