@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shlex
@@ -11,14 +10,16 @@ import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
+
+from experiments import signals
 
 Job = TypeVar("Job")
 
 POLL = 0.2  # seconds between two looks at the processes
-GRACE = 10.0  # seconds that a process gets to end before it is killed
+GRACE = 30.0  # seconds that a process gets to save and end before it is killed
 
 
 class Child(Protocol):
@@ -83,25 +84,6 @@ def environment(jobs: int) -> dict[str, str]:
     return added | os.environ
 
 
-@contextlib.contextmanager
-def claim(log: Path) -> Iterator[BinaryIO | None]:
-    """Opens a log to write on, for one process and its children alone.
-
-    The claim ends with the last process that has the log open. So a run whose comparison was
-    killed is not started a second time while it still works.
-
-    Yields:
-      The file; None where it is claimed already.
-    """
-    with log.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
-            yield file
-
-
 def last_line(log: Path) -> str:
     """The last line of a log that is not empty."""
     with log.open("rb") as file:
@@ -129,7 +111,7 @@ def work_off(
     """
     waiting = deque(jobs)
     working: list[tuple[Job, Child]] = []
-    with signals() as came:
+    with signals.collected() as came:
         try:
             while waiting or working:
                 while waiting and len(working) < at_once and not came:
@@ -154,26 +136,3 @@ def work_off(
                 child.stop()
             for _, child in working:
                 child.join()
-
-
-@contextlib.contextmanager
-def signals() -> Iterator[list[int]]:
-    """Collects the signals that ask to end, instead of an exception wherever they come.
-
-    One between a process's start and its entry in the books would leave it at work for ever.
-    """
-    came: list[int] = []
-    # One that is ignored, as under nohup, stays so.
-    numbers = [
-        number
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) != signal.SIG_IGN
-    ]
-    before = [
-        signal.signal(number, lambda number, frame: came.append(number)) for number in numbers
-    ]
-    try:
-        yield came
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import io
 import re
+import signal
 import sys
+import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
 import tyro
 
-from experiments.errors import RunFailedError
+from experiments.errors import InterruptedRunError, RunFailedError
 
 Options = TypeVar("Options")
+
+# An option of all commands, before or after the others.
+DEBUG = "--debug"
+HELP = f"{DEBUG}: shows where in the program an error came from."
 
 
 def run(
@@ -34,15 +41,29 @@ def run(
       args: the command line; that of the process if None.
 
     Returns:
-      The exit code: that of ``main``, 2 after bad input, or 1 after a failed run; either is told
-      in one line on stderr.
+      The exit code: that of ``main``, 2 after bad input, 1 after a failed run, or 128 and the
+      signal's number after an interruption; each is told in one line on stderr.
     """
+    words = sys.argv[1:] if args is None else args
     try:
-        return main(parse(options, prog, args))
-    except (ValueError, OSError, RunFailedError) as error:
+        return main(parse(options, prog, [word for word in words if word != DEBUG]))
+    except (ValueError, OSError, RunFailedError, InterruptedRunError, KeyboardInterrupt) as error:
+        if DEBUG in words:
+            traceback.print_exc()
+        kind, code = kind_and_code(error)
         message = " ".join(str(error).split())
-        print(f"{prog.rsplit('.', 1)[-1]}: error: {message}", file=sys.stderr)
-        return 1 if isinstance(error, RunFailedError) else 2
+        line = ": ".join(filter(None, (prog.rsplit(".", 1)[-1], kind, message)))
+        print(line, file=sys.stderr)
+        return code
+
+
+def kind_and_code(error: BaseException) -> tuple[str, int]:
+    """What an error's line begins with, and the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 128 + signal.SIGINT
+    if isinstance(error, InterruptedRunError):
+        return "interrupted", 128 + error.signal
+    return "error", 1 if isinstance(error, RunFailedError) else 2
 
 
 def parse(options: type[Options], prog: str, args: list[str] | None) -> Options:
@@ -54,6 +75,7 @@ def parse(options: type[Options], prog: str, args: list[str] | None) -> Options:
                 tyro.cli,
                 options,
                 prog=f"python -m {prog}",
+                description=f"{inspect.getdoc(options)}\n\n{HELP}",
                 args=args,
                 config=(tyro.conf.FlagConversionOff,),
             )

@@ -29,9 +29,9 @@ class Options:
     images, the smallest number first, then seed by seed.
 
     Each run is a process of its own, with a folder and a log in --out. The same command again
-    goes on where this one ended: runs that are done are skipped, those that were broken off are
-    moved to --out/broken and begin anew. What comes after -- are options of experiments.train for
-    all runs.
+    goes on where this one ended: runs that are done are skipped, those that were broken off go on
+    from their latest checkpoints. What comes after -- are options of experiments.train for all
+    runs.
 
     Example: python -m experiments.compare --methods scratch fm:pairs=one-to-one l2t-ww --tasks
     cifar10 --per-class 50 100 --seeds 0 1 2 --out results --
@@ -83,7 +83,7 @@ def main(options: Options, start: Start = children.Process) -> int:
         options.common,
         options.out,
     )
-    # A folder with another configuration's result is told before anything is started.
+    # A folder with another configuration's run is told before anything is started.
     left = [run for run in runs if resume.result(run.folder, run.config) is None]
     check_data(left)
     options.out.mkdir(parents=True, exist_ok=True)

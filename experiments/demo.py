@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 from tyro.conf import arg
 
-from experiments import cli, data, dataset, devices, loop, methods, plots
+from experiments import cli, data, dataset, devices, jitted, loop, methods, plots, schedules
 from experiments.config import Config, MethodName
 from experiments.feed import InMemory
 from l2t_jax import Network, Variables, all_pairs, concatenate, join_variables
@@ -116,9 +116,9 @@ def train_source(digits: dataset.Dataset, colour: int) -> Variables:
     )
     method = methods.make(Config(method="scratch"), None, SOURCE, [])
     device = devices.one_device()
-    compiled = loop.compile_method(method, SOURCE, device)
+    compiled = jitted.compile_method(method, SOURCE, device)
     training = InMemory(train, device, batch_size=32, seed=colour, augment=False)
-    schedule = loop.Schedule(6, loop.cosine(0.1, 6), seed=colour)
+    schedule = loop.Schedule(6, schedules.cosine(0.1, 6), seed=colour)
     steps = schedule.epochs * training.steps
     with tqdm(total=steps, desc=f"source: {COLOURS[colour]} digit", unit="step") as bar:
         result = loop.train(
@@ -138,7 +138,7 @@ def run_method(
     """Trains the target by one method, once with each seed."""
     method = methods.make(config, source, TARGET, list(PAIRS))
     device = devices.one_device()
-    compiled = loop.compile_method(method, TARGET, device)
+    compiled = jitted.compile_method(method, TARGET, device)
     batch_size = len(splits[0].train.labels) // 2
     begin, accuracies, weights = time.perf_counter(), [], []
     with tqdm(total=2 * options.epochs * len(splits), desc=config.method, unit="step") as bar:
@@ -149,7 +149,7 @@ def run_method(
                 InMemory(parts.train, device, batch_size, seed, augment=False),
                 parts.validation,
                 parts.test,
-                loop.Schedule(options.epochs, loop.cosine(config.lr, options.epochs), seed),
+                loop.Schedule(options.epochs, schedules.cosine(config.lr, options.epochs), seed),
                 on_step=lambda step, info: bar.update(),
             )
             accuracies.append(result.test_accuracy)

@@ -34,8 +34,8 @@ class TrainingData(Protocol):
     @property
     def steps(self) -> int: ...
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of an epoch (from 0), uint8, split over the devices."""
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch (from 0), uint8, split over the devices, from one on."""
         ...
 
 
@@ -65,12 +65,12 @@ class InMemory:
         self._devices, self._seed, self._augment = devices, seed, augment
         self._key = jax.random.split(jax.random.key(seed))[1]
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of an epoch (from 0), uint8, split over the devices."""
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch (from 0), uint8, split over the devices, from one on."""
         key = jax.random.fold_in(self._key, number)
         rows = self._devices.rows(self.batch_size)
         order = epoch_order(self._seed, number, len(self._data.labels), self.batch_size)
-        for i, indices in enumerate(order):
+        for i, indices in enumerate(order[first:], first):
             yield _gather(
                 self._data,
                 self._devices.batch(indices[rows], self.batch_size),

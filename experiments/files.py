@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import hashlib
 import json
 import lzma
 import math
@@ -10,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -38,12 +40,22 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} is no npz file of plain arrays: {error}") from None
 
 
-def new_folder(folder: Path) -> Path:
-    """Creates a folder, or raises a ValueError where it holds something already."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"folder {folder} is not empty; wanted a new or empty one")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+@contextlib.contextmanager
+def claim(path: Path) -> Iterator[BinaryIO | None]:
+    """Opens a file to append to, for one process and its children alone.
+
+    The claim ends with the last process that has the file open, however that ends.
+
+    Yields:
+      The file; None where it is claimed already.
+    """
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield file
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -59,6 +71,16 @@ def replacing(path: Path) -> Iterator[Path]:
     unfinished = path.with_name(f".{path.name}.part")
     yield unfinished
     unfinished.replace(path)
+
+
+def checksums(folder: Path) -> str:
+    """Checksum and name of every file below a folder, in a line each."""
+    lines = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
+        lines.append(f"{checksum}  {path.relative_to(folder.parent)}\n")
+    return "".join(lines)
 
 
 def plain(value: Any, digits: int = 7) -> Any:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
 
 from experiments import data, dataset, official
 from experiments.devices import Devices
@@ -106,6 +109,17 @@ def by_workers(options: RunOptions, images: int, *, in_files: bool) -> bool:
     if asked or options.loader == "memory" or options.augment == "crop-flip":
         return asked
     return options.image_size >= LARGE or images * 3 * options.image_size**2 > MEMORY
+
+
+def digest(splits: Splits) -> str:
+    """SHA-256 of all parts' images and labels; of images in files, of their names and labels."""
+    total = hashlib.sha256()
+    for part in (splits.train, splits.validation, splits.test):
+        content = part.images if isinstance(part, dataset.Dataset) else part.names
+        for array in (content, part.labels):
+            total.update(f"{array.dtype} {array.shape}\n".encode())
+            total.update(np.ascontiguousarray(array).view(np.uint8))
+    return total.hexdigest()
 
 
 @contextlib.contextmanager

@@ -8,9 +8,10 @@ import jax
 import numpy as np
 import optax
 
-from experiments import devices, loop, programs
+from experiments import devices, jitted, loop, programs
 from experiments.dataset import Dataset
 from experiments.feed import InMemory
+from experiments.points import Epoch
 from l2t_jax import Network, baselines
 
 EPOCH = 8  # steps
@@ -40,18 +41,18 @@ def seconds_per_step(
 
     optimizer = optax.inject_hyperparams(programs.sgd)(learning_rate=0.01)
     device = devices.one_device()
-    compiled = loop.compile_method(baselines.scratch(target, optimizer=optimizer), target, device)
+    compiled = jitted.compile_method(baselines.scratch(target, optimizer=optimizer), target, device)
     training = InMemory(images(EPOCH * batch), device, batch, seed=0, augment=True)
     samples = next(training.epoch(0))
-    state = loop.first_state(compiled, None, training, seed=0)
+    state = jitted.first_state(compiled, None, training, seed=0)
     in_loop: list[float] = []
     bare: list[float] = []
 
-    def on_epoch(epoch: loop.Epoch) -> None:
+    def on_epoch(epoch: Epoch) -> None:
         nonlocal state
         begin = time.perf_counter()
         for _ in range(EPOCH):
-            state, _ = compiled.step(state, None, samples)
+            state, *_ = compiled.step(state, None, samples)
         jax.block_until_ready(state)
         bare.append((time.perf_counter() - begin) / EPOCH)
         in_loop.append(epoch.seconds / EPOCH)

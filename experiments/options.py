@@ -12,6 +12,11 @@ from tyro.conf import arg
 
 from experiments.official import SETS
 
+# Where a run's files are, what it ran on and how it was kept, which its figures do not depend on.
+PLACES = {
+    *("run_dir", "data_dir", "coordinator", "processes", "process", "workers"),
+    *("resume", "checkpoint_minutes"),
+}
 # What --data takes.
 DATA = "|".join(("digits", "FILE.npz", "FOLDER", *SETS, "tfds:NAME"))
 
@@ -68,9 +73,20 @@ class RunOptions(ABC):
     precision: Literal["float32", "bfloat16"] = "float32"
     #: Of initialisation, batches, augmentation and held-out parts.
     seed: int = 0
-    #: Where config, metrics, weights and pictures go; must be new or empty. If not given, a folder
-    #: below runs, named after what is trained, the data and the seed.
+    #: Where config, metrics, checkpoints, weights and pictures go; a folder that is new, empty, or
+    #: of the same run, broken off. If not given, one below runs, named after what is trained, the
+    #: data and the seed.
     run_dir: Annotated[Path | None, arg(metavar="FOLDER")] = None
+
+    #: auto: goes on with the run in its folder, if that was broken off and had the same options.
+    #: never: wants a new or empty folder.
+    resume: Literal["auto", "never"] = "auto"
+    #: The run can be resumed from the end of every epoch, and within one from every so many
+    #: minutes.
+    checkpoint_minutes: float = 5.0
+    #: A batch with an infinite loss or gradient, or one that is no number, ends the run. Up to so
+    #: many are dropped instead.
+    skip_nonfinite: Annotated[int, arg(metavar="N")] = 0
 
     #: To train with several processes, on one machine or on many, start this command in each with
     #: the address of the first, which writes the files. auto: jax finds the other processes by
@@ -96,6 +112,8 @@ class RunOptions(ABC):
             ("workers", self.workers >= 0, "0 or more"),
             ("crop_share", share is None or 0 < share <= 1, "above 0, up to 1"),
             ("seed", 0 <= self.seed < 2**32, "0 to 4294967295"),
+            ("checkpoint_minutes", 0 < self.checkpoint_minutes < math.inf, "above 0, finite"),
+            ("skip_nonfinite", self.skip_nonfinite >= 0, "0 or more"),
             *(finite(self, name) for name in ("lr", "weight_decay")),
         )
         if (self.loader, self.augment) in (("workers", "crop-flip"), ("memory", "resized-crop")):

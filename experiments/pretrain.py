@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from experiments import cli, devices, loop, methods, runs, zoo
+from experiments import cli, devices, jitted, methods, runs, schedules, session, zoo
 from experiments.options import RunOptions
 from l2t_jax import baselines, output_shapes
 
@@ -42,19 +42,21 @@ class Options(RunOptions, Choice):
 
 def main(options: Options) -> int:
     """Trains as configured, and writes config, metrics and weights to the run folder."""
+    if runs.is_done(options):
+        return 0
     everywhere, splits = runs.prepare(options)
     network = zoo.network(options.network, len(splits.train.classes), options.precision)
     images = jax.ShapeDtypeStruct((options.batch_size, *splits.train.image_shape), jnp.float32)
     # Images that the network cannot take are told before anything is written.
     output_shapes(network, jax.eval_shape(network.init, jax.random.key(0), images), images)
     method = baselines.scratch(network, optimizer=methods.sgd(options))
-    compiled = loop.compile_method(method, network, everywhere)
+    compiled = jitted.compile_method(method, network, everywhere, drop=options.skip_nonfinite > 0)
     what = f"pretraining {options.network}"
-    devices.on_first_process(lambda: runs.begin(options, splits, everywhere, what))
-    rate = loop.step_decay(options.lr, options.epochs)
-    result = runs.train(options, compiled, None, splits, rate)
-    weights = options.folder() / "source.safetensors"
-    devices.on_first_process(lambda: runs.finish(weights, result, splits, everywhere))
+    rate = schedules.step_decay(options.lr, options.epochs)
+    with runs.opened(options, splits, everywhere, what):
+        result = session.train(options, compiled, None, splits, rate)
+        weights = options.folder() / "source.safetensors"
+        devices.on_first_process(lambda: runs.finish(weights, result, splits, everywhere))
     return 0
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
-from experiments import children, cli, grid, resume
+from experiments import children, cli, files, grid, resume
 from experiments.grid import Run
 
 Start = Callable[[list[str], BinaryIO, dict[str, str]], children.Child]
@@ -34,17 +34,15 @@ class Progress:
 
     def begin(self, run: Run) -> children.Child | None:
         """Starts a run; None where another comparison is at it or has done it meanwhile."""
-        with children.claim(run.log) as log:
+        with files.claim(run.log) as log:
             if log is None or resume.result(run.folder, run.config) is not None:
                 why = "at work already" if log is None else "done meanwhile"
                 self._tell(run, f"is {why}, by another comparison")
                 self.skipped.append(run)
                 self._left.remove(run)
                 return None
-            if (moved := resume.move_aside(run.folder)) is not None:
-                self._tell(run, f"was broken off; what there was of it is in {moved}")
             command = [sys.executable, "-m", grid.TRAIN, *cli.arguments(run.config)]
-            self._tell(run, "starts")
+            self._tell(run, "goes on" if (run.folder / resume.CHECKPOINTS).exists() else "starts")
             self._begun[run] = time.monotonic()
             return self._start(command, log, children.environment(self._at_once))
 

@@ -1,14 +1,18 @@
-"""What an earlier comparison has left in a run's folder."""
+"""What an earlier run has left in a folder, and whether it is of the same options."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.config import Config
 from experiments.files import plain
+from experiments.options import PLACES, RunOptions
+
+CONFIG, RESULT, METRICS = "config.json", "result.json", "metrics.jsonl"
+CHECKPOINTS, LOCK = "checkpoints", ".lock"
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -20,56 +24,66 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def result(folder: Path, config: Config) -> dict[str, Any] | None:
+def result(folder: Path, options: RunOptions) -> dict[str, Any] | None:
     """The result of a run that was done with the same options.
 
     Args:
       folder: the run's.
-      config: its options; where its folder is does not count.
+      options: its options; places, such as that of the folder, do not count.
 
     Returns:
       What result.json says; None where the run is not done.
 
     Raises:
-      ValueError: the folder has the result of other options.
+      ValueError: the folder has a run of other options, done or not, or something else.
     """
-    found = read_json(folder / "result.json")
-    if found is None:
-        return None
-    if differing := differences(read_json(folder / "config.json") or {}, config):
-        raise ValueError(
-            f"{folder} has the result of a run with {'; '.join(differing)}; wanted it from the "
-            "same options, another --out, or the folder moved away"
-        )
-    return found
+    check(folder, options, {})
+    return read_json(folder / RESULT)
 
 
-def differences(stored: dict[str, Any], config: Config) -> list[str]:
-    """The options in which a config.json differs, such as ``beta 0.5, not 1.0``."""
-    wanted = plain(dataclasses.asdict(config), digits=17)
-    # An option that the stored run did not know yet left everything as it was: its default.
-    known = plain(dataclasses.asdict(Config()), digits=17) | stored
-    return [
-        f"{name} {known[name]}, not {value}"
-        for name, value in wanted.items()
-        if name != "run_dir" and known[name] != value
-    ]
-
-
-def move_aside(folder: Path) -> Path | None:
-    """Moves a run that was not done out of the way.
+def check(folder: Path, options: RunOptions, more: Mapping[str, Any]) -> bool:
+    """Whether a run of these options was begun in a folder.
 
     Args:
       folder: the run's.
+      options: its options.
+      more: what else its config.json says.
 
     Returns:
-      Where it is now, below ``broken`` beside it; None where there was nothing.
+      Whether there is one; if not, the folder is new or empty.
+
+    Raises:
+      ValueError: the folder has a run of other options, or something else; or one of these
+        options where none is to be resumed.
     """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return None
-    broken = folder.parent / "broken"
-    broken.mkdir(exist_ok=True)
-    number = 1
-    while (target := broken / f"{folder.name}-{number}").exists():
-        number += 1
-    return folder.rename(target)
+    if not folder.exists():
+        return False
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; wanted a new or empty one")
+    if all(path.name == LOCK for path in folder.iterdir()):
+        return False
+    stored = read_json(folder / CONFIG)
+    if stored is None or options.resume == "never":
+        why = "" if stored is None else " (--resume never)"
+        raise ValueError(f"folder {folder} is not empty; wanted a new or empty one{why}")
+    if differing := differences(stored, options, more):
+        raise ValueError(
+            f"{folder} has a run with {'; '.join(differing)}; wanted the same options, or "
+            "another folder"
+        )
+    return True
+
+
+def differences(
+    stored: Mapping[str, Any], options: RunOptions, more: Mapping[str, Any]
+) -> list[str]:
+    """The options in which a config.json differs, such as ``beta 0.5, not 1.0``."""
+    wanted = plain(dataclasses.asdict(options) | dict(more), digits=17)
+    # An option that the stored run did not know yet left everything as it was: its default.
+    known = plain(dataclasses.asdict(type(options)()), digits=17) | dict(stored)
+    return [
+        f"{name} {known.get(name)}, not {value}"
+        for name, value in wanted.items()
+        # A run that has ended on such a batch may go on without it.
+        if name not in (*PLACES, "skip_nonfinite") and known.get(name) != value
+    ]

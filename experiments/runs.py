@@ -1,48 +1,76 @@
-"""What every training command does around the loop: data, the run's folder, progress, results."""
+"""A run's folder from its first look to its result, and what goes into it."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
-import json
-import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+import numpy as np
+from jax.experimental import multihost_utils
 
-from experiments import devices, inputs, loop, provenance, zoo
-from experiments.files import new_folder, plain, write_json
+from experiments import devices, files, inputs, loop, provenance, resume, zoo
+from experiments.errors import RunFailedError
+from experiments.files import write_json
 from experiments.options import RunOptions
-from l2t_jax import Variables
+
+
+def is_done(options: RunOptions) -> bool:
+    """Checks the options and the run's folder, and joins the run's processes.
+
+    Returns:
+      Whether the folder has the result of the same run already, which is told.
+
+    Raises:
+      ValueError: options out of range, or a folder that has something else.
+    """
+    options.check()
+    devices.join(options.coordinator, options.processes, options.process)
+    folder, done = options.folder(), False
+
+    def look() -> None:
+        nonlocal done
+        result = resume.result(folder, options)
+        if result is not None:
+            done = True
+            accuracy = 100 * result["test_accuracy"]
+            print(f"{folder} has this run's result already: test accuracy {accuracy:.2f} %")
+
+    devices.on_first_process(look)
+    return bool(multihost_utils.broadcast_one_to_all(np.array(done)))
 
 
 def prepare(options: RunOptions) -> tuple[devices.Devices, inputs.Splits]:
-    """Joins the run's processes, and reads its data.
+    """Reads a run's data.
 
     Returns:
       All devices, and the data.
 
     Raises:
-      ValueError: options out of range, or data that are not of the described form.
+      ValueError: data that are not of the described form, or do not go with the options.
       OSError: the data cannot be read.
     """
-    options.check()
-    devices.join(options.coordinator, options.processes, options.process)
     everywhere = devices.all_devices()
     everywhere.check_batch_size(options.batch_size)
     return everywhere, inputs.load_splits(options)
 
 
-def begin(
+@contextlib.contextmanager
+def opened(
     options: RunOptions,
     splits: inputs.Splits,
     everywhere: devices.Devices,
     what: str,
     **more: Any,
-) -> None:
-    """Makes the run folder, and says what will be done.
+) -> Iterator[None]:
+    """Makes the run folder, or opens that of a run to go on with, and says what will be done.
+
+    No other process can train there meanwhile. At the end what only an unfinished run needs is
+    removed.
 
     Args:
       options: the run's; written to the folder.
@@ -50,78 +78,40 @@ def begin(
       everywhere: its devices.
       what: is trained how, in words.
       more: what is written beside the options.
-    """
-    folder = new_folder(options.folder())
-    settings = dataclasses.asdict(options) | {"division": splits.division} | more
-    write_json(folder / "config.json", settings)
-    print(
-        f"{what}, on {len(splits.train.labels)} training, {len(splits.validation.labels)} "
-        f"validation and {len(splits.test.labels)} test images ({splits.division}), "
-        f"{len(splits.train.classes)} classes, on {everywhere.number} "
-        f"device{'s' * (everywhere.number > 1)}; writing to {folder}"
-    )
-
-
-def train(
-    options: RunOptions,
-    compiled: loop.Compiled,
-    source_variables: Variables | None,
-    splits: inputs.Splits,
-    rate: Callable[[int], float],
-) -> loop.Result:
-    """Trains with a progress bar and a file of metrics, both of the first process alone.
-
-    Args:
-      options: the run's.
-      compiled: the method, from `loop.compile_method`.
-      source_variables: the frozen source's; None where there is none.
-      splits: the data.
-      rate: learning rate of an epoch (from 0).
-
-    Returns:
-      The result.
 
     Raises:
-      ValueError: an image cannot be read.
-      RunFailedError: a loss became infinite or no number.
+      ValueError: the folder has something else, or another process trains there.
+      OSError: it cannot be written to.
+      RunFailedError: a file cannot be written after the run has begun.
     """
-    first = devices.is_first_process()
-    path = options.folder() / "metrics.jsonl" if first else Path(os.devnull)
-    with (
-        inputs.training_data(options, splits.train, compiled.devices) as training,
-        path.open("a", encoding="utf-8") as metrics,
-        tqdm(
-            total=options.epochs * training.steps,
-            unit="step",
-            dynamic_ncols=True,
-            disable=not first,
-        ) as bar,
-    ):
-        best = 0.0
+    folder = options.folder()
+    more |= {"division": splits.division, "data_sha256": inputs.digest(splits)}
 
-        def on_step(number: int, info: Any) -> None:
-            bar.set_postfix_str(
-                f"loss {float(info.loss):.3f} acc {float(info.accuracy):.2f} best val {best:.3f}",
-                refresh=False,
-            )
-            bar.update()
-
-        def on_epoch(epoch: loop.Epoch) -> None:
-            nonlocal best
-            best = max(best, epoch.val_accuracy)
-            metrics.write(json.dumps(plain(epoch._asdict())) + "\n")
-            metrics.flush()
-
-        return loop.train(
-            compiled,
-            source_variables,
-            training,
-            splits.validation,
-            splits.test,
-            loop.Schedule(options.epochs, rate, options.seed),
-            on_step=on_step,
-            on_epoch=on_epoch,
+    def begin() -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        if stack.enter_context(files.claim(folder / resume.LOCK)) is None:
+            raise ValueError(f"another process trains in {folder}; wanted another folder")
+        begun = resume.check(folder, options, more)
+        write_json(folder / resume.CONFIG, dataclasses.asdict(options) | more)
+        print(
+            f"{what}, on {len(splits.train.labels)} training, {len(splits.validation.labels)} "
+            f"validation and {len(splits.test.labels)} test images ({splits.division}), "
+            f"{len(splits.train.classes)} classes, on {everywhere.number} "
+            f"device{'s' * (everywhere.number > 1)}; {'going on' if begun else 'writing'} "
+            f"{'in' if begun else 'to'} {folder}"
         )
+
+    def end() -> None:
+        shutil.rmtree(folder / resume.CHECKPOINTS, ignore_errors=True)
+        (folder / resume.LOCK).unlink(missing_ok=True)
+
+    with contextlib.ExitStack() as stack:
+        devices.on_first_process(begin)
+        try:
+            yield
+        except OSError as error:
+            raise RunFailedError(f"a file of the run cannot be written: {error}") from error
+        devices.on_first_process(end)
 
 
 def finish(
@@ -152,6 +142,7 @@ def finish(
             },
             "finished": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "seconds": round(result.seconds, 3),
+            "dropped": result.dropped,
             "devices": provenance.hardware(everywhere),
             "versions": provenance.versions(),
         },

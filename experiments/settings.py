@@ -9,11 +9,10 @@ from typing import Any
 
 from experiments.config import METHODS, Config
 from experiments.files import plain
+from experiments.options import PLACES
 from experiments.run_folders import Run
 from experiments.tasks import TASKS
 
-# Where a run's files are and what it ran on, which its figures do not depend on.
-PLACES = {"run_dir", "data_dir", "coordinator", "processes", "process", "workers"}
 # Which images; the rest of the options says how they are learned.
 DATA = ("task", "data", "test_data", "image_size", "test_fraction", "val_fraction", "crop_share",
         "per_class", "division", "images")  # fmt: skip

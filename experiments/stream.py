@@ -104,16 +104,16 @@ class FromFiles:
         self._iterator: Any = None
         self._next = 0  # the number of the batch that the iterator gives next
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of an epoch (from 0), uint8, split over the devices.
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch (from 0), uint8, split over the devices, from one on.
 
         The workers go on to the next epoch by themselves; another one begins anew.
         """
-        begin = number * self.steps
+        begin = number * self.steps + first
         if self._iterator is None or self._next != begin:
             self.close()
             self._iterator, self._next = self._start(begin), begin
-        for _ in range(self.steps):
+        for _ in range(first, self.steps):
             batch = next(self._iterator)
             self._next += 1
             yield Batch(

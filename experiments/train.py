@@ -12,10 +12,13 @@ from experiments import (
     cli,
     devices,
     inputs,
+    jitted,
     loop,
     methods,
     plots,
     runs,
+    schedules,
+    session,
     sources,
     transferred,
     zoo,
@@ -28,6 +31,8 @@ from l2t_jax.matching import Pair
 
 def main(config: Config) -> int:
     """Trains as configured, and writes config, metrics, weights and pictures to the run folder."""
+    if runs.is_done(config):
+        return 0
     everywhere, splits = runs.prepare(config)
     size = splits.train.image_shape
     target = zoo.network(config.target, len(splits.train.classes), config.precision)
@@ -53,23 +58,22 @@ def main(config: Config) -> int:
         images,
         jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
     )
-    compiled = loop.compile_method(method, target, everywhere)
+    compiled = jitted.compile_method(method, target, everywhere, drop=config.skip_nonfinite > 0)
     what = f"{config.method}: {config.target} with {len(pairs)} pairs"
     more = {
         "matched_pairs": pairs,
         "source_layers": layers,
         "source_sha256": [sources.digest(path) for path in config.source_weights],
     }
-    devices.on_first_process(lambda: runs.begin(config, splits, everywhere, what, **more))
-    rate = loop.cosine(config.lr, config.epochs)
-    result = runs.train(config, compiled, source_variables, splits, rate)
+    rate = schedules.cosine(config.lr, config.epochs)
     learned = config.method.startswith("l2t")
-    if learned:
-        record_transfer(config, source, pairs, result, splits, everywhere)
-    weights = config.folder() / "target.safetensors"
-    devices.on_first_process(lambda: runs.finish(weights, result, splits, everywhere))
-    if learned:
-        devices.on_first_process(lambda: draw(config, pairs, layers, result))
+    with runs.opened(config, splits, everywhere, what, **more):
+        result = session.train(config, compiled, source_variables, splits, rate)
+        if learned:
+            record_transfer(config, source, pairs, result, splits, everywhere)
+            devices.on_first_process(lambda: draw(config, pairs, layers, result))
+        weights = config.folder() / "target.safetensors"
+        devices.on_first_process(lambda: runs.finish(weights, result, splits, everywhere))
     return 0
 
 

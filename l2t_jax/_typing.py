@@ -11,16 +11,16 @@ import jax
 from jax import Array
 
 if TYPE_CHECKING or "jaxtyping" in sys.modules:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
 else:
 
     class _Unchecked:
         def __class_getitem__(cls, item: Any) -> Any:
             return item[0]
 
-    Float = Int = _Unchecked
+    Bool = Float = Int = _Unchecked
 
 PyTree: TypeAlias = Any
 ArrayOrShape: TypeAlias = Array | jax.ShapeDtypeStruct
 
-__all__ = ["Array", "ArrayOrShape", "Float", "Int", "PyTree"]
+__all__ = ["Array", "ArrayOrShape", "Bool", "Float", "Int", "PyTree"]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from l2t_jax._typing import Array, Float, Int, PyTree
+from l2t_jax._typing import Array, Bool, Float, Int, PyTree
 from l2t_jax.adjoint import mixed_meta_gradient
 from l2t_jax.base import Batch, Inner, Method, TaskLoss, accuracy, check_batch, cross_entropy
 from l2t_jax.matching import (
@@ -64,7 +64,9 @@ class Info(NamedTuple):
       outer_loss: the task's loss at the end of the virtual steps.
       accuracy: share of the batch classified right, from 0 to 1.
       pair_weights: mean λ of each pair over the batch, ``[pairs]``.
+      gradient_norm: Euclidean norm of the real step's gradient.
       meta_gradient_norm: Euclidean norm of the meta-gradient.
+      meta_step: whether the iteration had a meta-step.
     """
 
     loss: Float[Array, ""]
@@ -73,7 +75,9 @@ class Info(NamedTuple):
     outer_loss: Float[Array, ""]
     accuracy: Float[Array, ""]
     pair_weights: Float[Array, " pairs"]
+    gradient_norm: Float[Array, ""]
     meta_gradient_norm: Float[Array, ""]
+    meta_step: Bool[Array, ""]
 
 
 def l2t(
@@ -254,11 +258,12 @@ def l2t(
             nothing = jnp.full_like(loss, jnp.nan)
             return state.meta_params, state.meta_opt_state, nothing, nothing
 
+        due = state.iteration % meta_every == 0
         if meta_every == 1:
             meta_params, meta_opt_state, outer_loss, norm = meta_step()
         else:
             meta_params, meta_opt_state, outer_loss, norm = jax.lax.cond(
-                state.iteration % meta_every == 0, meta_step, no_meta_step
+                due, meta_step, no_meta_step
             )
         after = State(
             inner, model_state, opt_state, meta_params, meta_opt_state, state.iteration + 1
@@ -270,7 +275,9 @@ def l2t(
             outer_loss=outer_loss,
             accuracy=accuracy(logits, batch.labels),
             pair_weights=jnp.mean(pair_weights, axis=0),
+            gradient_norm=optax.tree.norm(gradient),
             meta_gradient_norm=norm,
+            meta_step=due,
         )
 
     return Method(init, step)

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from small import network as small_network
 
-from experiments import devices, loop, methods
+from experiments import devices, jitted, methods
 from experiments.config import Config
 from experiments.dataset import Dataset
 from experiments.feed import InMemory
@@ -46,21 +46,21 @@ def five_iterations(name: str, dtype: str, everywhere: devices.Devices) -> dict[
     network = in_precision(NETWORKS[name][0], dtype)
     config = Config(method="l2t-ww", lr=0.01, meta_lr=0.01, unroll_steps=1)
     method = methods.make(config, network, network, NETWORKS[name][1])
-    compiled = loop.compile_method(method, network, everywhere)
+    compiled = jitted.compile_method(method, network, everywhere)
     training = InMemory(data, everywhere, batch_size=8, seed=0, augment=True)
     like = jax.eval_shape(network.init, jax.random.key(0), images[:8].astype("float32"))
     drawn = jax.tree.map(lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(leaf.dtype), like)
     # Running variances are positive.
     positive = jax.tree.map(lambda leaf: abs(leaf) + 0.5, drawn.model_state)
     source_variables = everywhere.replicate(drawn._replace(model_state=positive))
-    state = loop.first_state(compiled, source_variables, training, seed=0)
-    state = loop.with_learning_rate(state, config.lr, everywhere)
+    state = jitted.first_state(compiled, source_variables, training, seed=0)
+    state = jitted.with_learning_rate(state, config.lr, everywhere)
     batches = itertools.chain(training.epoch(0), training.epoch(1))
     step, infos = None, []
     for batch in itertools.islice(batches, ITERATIONS):
         if step is None:
             step = compiled.step.lower(state, source_variables, batch).compile()
-        state, info = step(state, source_variables, batch)
+        state, info, _ = step(state, source_variables, batch)
         infos.append(info)
     figures = {
         jax.tree_util.keystr(path): np.asarray(leaf)

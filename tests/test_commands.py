@@ -2,13 +2,14 @@
 
 import csv
 import json
+import signal
 
 import jax
 import numpy as np
 import pytest
 from conftest import needed, quick_compiler
 
-from experiments import cli, evaluate, feed, pretrain, report, train, transferred, zoo
+from experiments import cli, evaluate, feed, files, loop, pretrain, report, train, transferred, zoo
 from experiments.config import Config
 from l2t_jax.models import cifar_resnet
 
@@ -103,8 +104,14 @@ def test_every_method_trains(method, source, tmp_path, capsys):
             np.testing.assert_allclose(channels.sum(), 1, rtol=1e-5)
     capsys.readouterr()
     # A second run does not write over the first.
-    assert run("--method", *method, *options) == 2
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert run("--method", *method, *options) == 0
+    assert capsys.readouterr().out.startswith(f"{folder} has this run's result already: test acc")
+    assert run("--method", *method, *options, "--lr", "0.5") == 2
+    assert "has a run with lr 0.1, not 0.5; wanted the same" in capsys.readouterr().err
+    assert run("--method", *method, *options, "--resume", "never") == 2
     assert "is not empty" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_pretraining_says_what_it_does_and_refuses_what_a_network_cannot_take(
@@ -170,6 +177,8 @@ BAD = [
     ("--val-fraction 1.5", "--val-fraction 1.5 came"),
     ("--lr -1", "--lr -1.0 came"),
     ("--lr inf", "--lr inf came"),
+    ("--checkpoint-minutes 0", "--checkpoint-minutes 0.0 came; wanted above 0"),
+    ("--skip-nonfinite -1", "--skip-nonfinite -1 came; wanted 0 or more"),
     ("--method scratch --source-weights nowhere.pth", "it has no source"),
     ("--method fm", "without --source-weights"),
     ("--method fm --source-weights nowhere.pth", "nowhere.pth"),
@@ -218,7 +227,58 @@ def test_a_run_that_diverges_fails_in_one_line(tmp_path, capsys):
     options = [*DIGITS, "--lr", "1e30", "--run-dir", tmp_path / "run"]
     assert run("--method", "scratch", *options) == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("train: error: the loss became")
+    assert error.startswith("train: error: the")
+    assert error.endswith(" became nan in step 2 of epoch 1")
+    # What has failed is looked into by its own command.
+    assert run("--method", "scratch", "--debug", *options) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert any(line.startswith("Traceback") for line in lines)
+    assert lines[-1] == error
+
+
+def test_an_interrupted_run_goes_on_and_ends_as_if_it_never_was(tmp_path, capsys, monkeypatch):
+    line = ["--method", "scratch", *DIGITS]
+    assert run(*line, "--run-dir", tmp_path / "whole") == 0
+    take = loop.Training.take
+    for signal_, code, step in ((signal.SIGTERM, 143, 1), (signal.SIGINT, 130, 5)):
+
+        def interrupted(self, batch, signal_=signal_, step=step):
+            take(self, batch)
+            if 3 * self.epoch + self.step == step:
+                signal.raise_signal(signal_)
+
+        monkeypatch.setattr(loop.Training, "take", interrupted)
+        assert run(*line, "--run-dir", tmp_path / "cut") == code
+        error = capsys.readouterr().err.splitlines()[-1]
+        where = f"step {step % 3} of 3 in epoch {step // 3 + 1}"
+        name = signal.Signals(signal_).name
+        assert error.startswith(f"train: interrupted: {name} came; saved at {where}. The same")
+        assert not (tmp_path / "cut" / "result.json").exists()
+    monkeypatch.setattr(loop.Training, "take", take)
+    # Only what figures do not depend on may be changed.
+    assert run(*line, "--run-dir", tmp_path / "cut", "--lr", 0.2) == 2
+    assert "has a run with lr 0.1, not 0.2" in capsys.readouterr().err
+    assert run(*line, "--run-dir", tmp_path / "cut", "--checkpoint-minutes", 1) == 0
+    assert "going on in" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "cut").iterdir()} == {
+        path.name for path in (tmp_path / "whole").iterdir()
+    }
+    whole, cut = ((tmp_path / run / "target.safetensors").read_bytes() for run in ("whole", "cut"))
+    assert whole == cut
+    whole, cut = (
+        [json.loads(line) | {"seconds": 0} for line in text.splitlines()]
+        for text in ((tmp_path / run / "metrics.jsonl").read_text() for run in ("whole", "cut"))
+    )
+    assert whole == cut
+
+
+def test_a_folder_is_for_one_process(tmp_path, capsys):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with files.claim(folder / ".lock"):
+        assert run(*DIGITS, "--method", "scratch", "--run-dir", folder) == 2
+    assert "another process trains in" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
 def test_pictures_of_the_source_networks_own_domain(checkpoint, capsys, tmp_path):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from experiments import children, cli, compare, grid, progress, resume
+from experiments import children, cli, compare, files, grid, progress, resume
 from experiments.config import Config
 from experiments.files import write_json
 
@@ -52,7 +52,7 @@ class FakeChild:
             return None
         self.fake.working -= 1
         folder = self.config.run_dir
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         write_json(folder / "config.json", dataclasses.asdict(self.config) | {"matched_pairs": []})
         if self.code == 0:
             write_json(folder / "result.json", {"test_accuracy": 0.5})
@@ -153,19 +153,22 @@ def test_failed_runs_are_told_and_tried_anew_and_done_ones_are_skipped(weights, 
     assert f"digits-fm-seed0: FAILED, exit code 3: out of memory (log: {log})" in printed
     assert "digits-lwf-seed1: test accuracy 50.00 %" in printed
     assert f"4 done, 2 failed; failed:\n  {log}" in printed
-    # The same again: what failed begins anew, and nothing of it is lost.
+    # The same again: what failed is started again, and goes on where it has a checkpoint.
+    (out / "digits-fm-seed1" / "checkpoints").mkdir()
     fake = Fake()
     assert run(*line, *after, start=fake) == 0
     assert [c.method for c in fake.started] == ["fm", "fm"]
-    assert (out / "broken" / "digits-fm-seed0-1" / "config.json").exists()
     assert log.read_text().endswith("out of memory\nbest epoch 1\n")
-    assert f"6 runs in {out}: 4 done before, 2 to go" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"6 runs in {out}: 4 done before, 2 to go" in printed
+    assert "digits-fm-seed0: starts" in printed
+    assert "digits-fm-seed1: goes on" in printed
     # More seeds add to it; with other options nothing is touched.
     fake = Fake()
     assert run(*line, 2, *after, start=fake) == 2
     assert run(*line, *after, "--beta", "2", "--epochs", 7, start=fake) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "digits-scratch-seed0 has the result of a run with" in error
+    assert "digits-scratch-seed0 has a run with" in error
     assert "epochs 200, not 7; beta 0.5, not 2.0; wanted" in error
     assert not fake.started
 
@@ -227,7 +230,7 @@ def test_ctrl_c_ends_the_children_and_a_run_at_work_is_left_alone(tmp_path, caps
     assert "digits-scratch-seed0: is at work already, by another comparison" in printed
     assert printed.endswith("The same command goes on from here.\n")
     # With its end the claim on its log has ended too.
-    with children.claim(tmp_path / "digits-scratch-seed0.log") as log:
+    with files.claim(tmp_path / "digits-scratch-seed0.log") as log:
         assert log is not None
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small import network
 
-from experiments import devices, loop, methods
+from experiments import devices, figures, jitted, loop, methods, schedules
 from experiments.config import Config
 from experiments.dataset import Dataset
 from experiments.feed import InMemory
@@ -31,7 +31,7 @@ def methods_to_test() -> dict[str, Method]:
 def train(name: str, epochs: int, accuracies: list[float], monkeypatch) -> tuple:
     """Trains with these validation accuracies, whatever the network says."""
     net, device = network((4, 5)), devices.one_device()
-    compiled = loop.compile_method(methods_to_test()[name], net, device)
+    compiled = jitted.compile_method(methods_to_test()[name], net, device)
     source = None if name == "scratch" else net.init(jax.random.key(9), np.zeros((1, 4, 4, 3), "f"))
     training = InMemory(dataset(0, 20), device, batch_size=8, seed=1, augment=True)
     seen = iter([*accuracies[:epochs], 0.5])  # and of the test
@@ -67,11 +67,11 @@ def test_a_step_is_compiled_once_and_takes_the_state_that_it_is_given(monkeypatc
     compiled, _ = train("scratch", 3, [0.1, 0.2, 0.3], monkeypatch)
     assert compiled.step._cache_size() == 1
     training = InMemory(dataset(0, 20), compiled.devices, batch_size=8, seed=1, augment=False)
-    state = loop.first_state(compiled, None, training, seed=0)
+    state = jitted.first_state(compiled, None, training, seed=0)
     pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
     assert len(set(pointers)) == len(pointers)  # no memory is given twice
-    before = loop.with_learning_rate(state, 0.1, compiled.devices)
-    state, _ = compiled.step(before, None, next(training.epoch(0)))
+    before = jitted.with_learning_rate(state, 0.1, compiled.devices)
+    state, *_ = compiled.step(before, None, next(training.epoch(0)))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.inner))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.opt_state))
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
@@ -79,12 +79,12 @@ def test_a_step_is_compiled_once_and_takes_the_state_that_it_is_given(monkeypatc
 
 
 def test_the_schedules_are_those_of_the_paper():
-    cosine = [*map(loop.cosine(0.1, 200), (0, 100, 199))]
+    cosine = [*map(schedules.cosine(0.1, 200), (0, 100, 199))]
     np.testing.assert_allclose(cosine, [0.1, 0.05, 0.1 * (1 + np.cos(np.pi * 199 / 200)) / 2])
-    steps = [*map(loop.step_decay(0.1, 200), range(200))]
+    steps = [*map(schedules.step_decay(0.1, 200), range(200))]
     np.testing.assert_allclose(steps, [0.1] * 100 + [0.01] * 50 + [0.001] * 50)
     # Of five epochs half are over after the third has begun, three quarters after the fourth.
-    np.testing.assert_allclose([*map(loop.step_decay(1.0, 5), range(5))], [1, 1, 1, 0.1, 0.01])
+    np.testing.assert_allclose([*map(schedules.step_decay(1.0, 5), range(5))], [1, 1, 1, 0.1, 0.01])
 
 
 def test_what_a_step_did_not_have_is_left_out_of_the_mean():
@@ -93,9 +93,7 @@ def test_what_a_step_did_not_have_is_left_out_of_the_mean():
         Seen(np.float32(2), np.float32("nan"), np.array([1.0, np.nan]), np.float32("nan")),
         Seen(np.float32(4), np.float32(6), np.array([3.0, 5.0]), np.float32("nan")),
     ]
-    means = loop.mean_info(steps)
+    means = figures.means(steps)
     assert (means["loss"], means["outer_loss"]) == (3, 6)
     assert np.isnan(means["norm"])
     assert means["pair_weights"].tolist() == [2, 5]
-    failed = loop.mean_info([steps[1], steps[1]._replace(loss=np.float32("nan"))])
-    assert np.isnan(failed["loss"])

@@ -36,12 +36,14 @@ class Info(NamedTuple):
       task_loss: the task's loss on the batch.
       penalties: each penalty by its name, before its weight.
       accuracy: share of the batch classified right, from 0 to 1.
+      gradient_norm: Euclidean norm of the loss's gradient.
     """
 
     loss: Float[Array, ""]
     task_loss: Float[Array, ""]
     penalties: dict[str, Array]
     accuracy: Float[Array, ""]
+    gradient_norm: Float[Array, ""]
 
 
 class Penalty(NamedTuple):
@@ -146,7 +148,7 @@ def with_penalties(
             source.apply(source_variables, batch.images, train=False)
         )
 
-        def loss(inner: Inner) -> tuple[Array, tuple[Info, PyTree]]:
+        def loss(inner: Inner) -> tuple[Array, tuple[Array, dict[str, Array], Outputs]]:
             variables = Variables(inner.params, state.model_state)
             outputs = target.apply(variables, batch.images, train=True)
             task = task_loss(outputs.logits, batch.labels)
@@ -155,11 +157,18 @@ def with_penalties(
                 for name, (_, penalty) in penalties.items()
             }
             total = task + sum(weight * values[name] for name, (weight, _) in penalties.items())
-            info = Info(total, task, values, accuracy(outputs.logits, batch.labels))
-            return total, (info, outputs.model_state)
+            return total, (task, values, outputs)
 
-        gradient, (info, model_state) = jax.grad(loss, has_aux=True)(state.inner)
+        (total, (task, values, outputs)), gradient = jax.value_and_grad(loss, has_aux=True)(
+            state.inner
+        )
         inner, opt_state = apply_gradient(optimizer, gradient, state.opt_state, state.inner)
-        return State(inner, model_state, opt_state), info
+        return State(inner, outputs.model_state, opt_state), Info(
+            loss=total,
+            task_loss=task,
+            penalties=values,
+            accuracy=accuracy(outputs.logits, batch.labels),
+            gradient_norm=optax.tree.norm(gradient),
+        )
 
     return Method(init, step)
