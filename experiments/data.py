@@ -9,7 +9,8 @@ from PIL import Image
 
 from experiments.dataset import Dataset
 from experiments.files import read_npz
-from experiments.folders import ImageFiles, list_folder
+from experiments.folders import ImageFiles, tell
+from experiments.listing import list_folder
 
 
 def load(source: str, image_size: int, crop_share: float | None = None) -> Dataset | ImageFiles:
@@ -39,11 +40,21 @@ def load(source: str, image_size: int, crop_share: float | None = None) -> Datas
     return npz(path)
 
 
-def in_memory(images: Dataset | ImageFiles) -> Dataset:
-    """The images, all decoded."""
-    if isinstance(images, Dataset):
-        return images
-    return Dataset(images.load(np.arange(len(images.labels))), images.labels, images.classes)
+def in_memory(*parts: Dataset | ImageFiles) -> list[Dataset]:
+    """The images, all decoded.
+
+    Raises:
+      ValueError: names all that cannot be read, of all parts.
+    """
+    found, problems = [], []
+    for part in parts:
+        if isinstance(part, ImageFiles):
+            images, wrong = part.decode(np.arange(len(part.labels)), "decoding")
+            problems += wrong
+            part = Dataset(images, part.labels, part.classes)
+        found.append(part)
+    tell(problems)
+    return found
 
 
 def digits(image_size: int) -> Dataset:

@@ -132,7 +132,9 @@ def check_test(train: Images, test: Images) -> None:
         )
     # Fewer classes will do where they are the first ones: their labels mean the same.
     if test.classes != train.classes[: len(test.classes)]:
+        unknown = [name for name in test.classes if name not in train.classes]
         raise ValueError(
             f"test data of {len(test.classes)} classes ({', '.join(test.classes[:3])}, …) came; "
             f"wanted the training data's {len(train.classes)} ({', '.join(train.classes[:3])}, …)"
+            + (f"; not among them: {', '.join(unknown[:3])}" if unknown else "")
         )

@@ -1,21 +1,26 @@
-"""Folders of image files: listing and checking them, and decoding to squares of one size."""
+"""Image files, decoded to squares of one size when they are wanted, and checked before."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
+from tqdm import tqdm
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
-# What Pillow raises for files that are no images, are cut off or damaged, or are bombs.
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+from experiments import decoding
+
+Result = TypeVar("Result")
+
 # Images from this size on are cropped as in the paper's experiments at 224 pixels.
 LARGE = 128
 # Share of the area, and aspect ratios, that a random resized crop draws from.
 CROP_AREA, CROP_RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
+# So many problems are told one by one.
+TOLD = 10
 
 
 class Store(Protocol):
@@ -65,11 +70,27 @@ class ImageFiles(NamedTuple):
         return self._replace(names=self.names[indices], labels=self.labels[indices])
 
     def load(self, indices: np.ndarray) -> np.ndarray:
-        """The images at these indices, uint8 RGB, decoded by as many threads as there are cores."""
-        # Pillow lets go of the interpreter while it decodes and scales.
-        with ThreadPoolExecutor() as threads:
-            images = list(threads.map(self.centre, indices))
-        return np.stack(images) if images else np.zeros((0, *self.image_shape), np.uint8)
+        """The images at these indices, uint8 RGB, decoded by as many threads as there are cores.
+
+        Raises:
+          ValueError: names those that cannot be read.
+        """
+        images, problems = self.decode(indices)
+        tell(problems)
+        return images
+
+    def decode(self, indices: np.ndarray, doing: str = "") -> tuple[np.ndarray, list[str]]:
+        """The images at these indices that can be read, and what is wrong with each other one."""
+        images, problems = each(self.centre, indices, doing)
+        return np.stack(images) if images else np.zeros((0, *self.image_shape), np.uint8), problems
+
+    def problems(self, *, decode: bool) -> list[str]:
+        """What is wrong with each image that cannot be read; see `decoding.check`."""
+
+        def check(index: int) -> None:
+            self._named(index, lambda file: decoding.check(file, decode=decode))
+
+        return each(check, np.arange(len(self.labels)), "checking")[1]
 
     def centre(self, index: int) -> np.ndarray:
         """One image, scaled and cropped to the square in its centre.
@@ -97,60 +118,87 @@ class ImageFiles(NamedTuple):
         return pixels[:, ::-1] if generator.random() < 0.5 else pixels
 
     def _read(self, index: int) -> Image.Image:
+        return self._named(index, decoding.read)
+
+    def _named(self, index: int, work: Callable[[Path | BinaryIO], Result]) -> Result:
+        """What comes of an image's file; a ValueError names the image."""
         file = self.store.open(self.names[index])
         try:
-            with Image.open(file) as image:
-                return image.convert("RGB")
-        except UNREADABLE as error:
+            return work(file)
+        except ValueError as error:
             where = file if isinstance(file, Path) else f"{self.names[index]} of {self.store}"
-            raise ValueError(f"unreadable image {where}: {error}") from None
+            raise ValueError(f"{shown(str(where))}: {error}") from None
+
+
+def each(
+    work: Callable[[int], Result], indices: np.ndarray, doing: str
+) -> tuple[list[Result], list[str]]:
+    """Works on all images, by as many threads as there are cores.
+
+    Args:
+      work: on an image, by its index; raises a ValueError where it cannot be read.
+      indices: the images'.
+      doing: what a progress bar calls it, on a terminal; no bar if empty.
+
+    Returns:
+      The results of those that can be read, and the messages of the others.
+    """
+
+    def attempt(index: int) -> tuple[Result, None] | tuple[None, str]:
+        try:
+            return work(index), None
+        except ValueError as error:
+            return None, str(error)
+
+    # Pillow lets go of the interpreter while it decodes and scales.
+    with ThreadPoolExecutor() as threads:
+        ended = tqdm(
+            threads.map(attempt, indices),
+            desc=doing,
+            total=len(indices),
+            unit="image",
+            dynamic_ncols=True,
+            delay=2,
+            leave=False,
+            disable=None if doing else True,
+        )
+        results, messages = [], []
+        for result, message in ended:
+            if message is None:
+                results.append(result)
+            else:
+                messages.append(message)
+    return results, messages
+
+
+def check(parts: Sequence[Any]) -> None:
+    """Decodes all images of those parts that are files; a ValueError names all that fail.
+
+    That takes about half as long as an epoch's decoding, and spares a run that ends in its middle.
+    """
+    files = [part for part in parts if isinstance(part, ImageFiles)]
+    tell([problem for part in files for problem in part.problems(decode=True)])
+
+
+def tell(problems: Sequence[str]) -> None:
+    """Raises a ValueError with the number of problems and the first ones, if there are any."""
+    if problems:
+        more = len(problems) - TOLD
+        raise ValueError(
+            f"{len(problems)} problem{'s' * (len(problems) > 1)} with the images: "
+            + "; ".join(problems[:TOLD])
+            + (f"; and {more} more" if more > 0 else "")
+        )
+
+
+def shown(name: str) -> str:
+    """A name that may hold line ends and the like, such that it can be read and told."""
+    return name if name.isprintable() else repr(name)
 
 
 def default_crop_share(size: int) -> float:
     """Share of the shorter side that the centre crop keeps, for images of ``size`` pixels."""
     return 224 / 256 if size >= LARGE else 1.0
-
-
-def list_folder(root: Path, size: int, crop_share: float | None = None) -> ImageFiles:
-    """Lists a folder of class folders, and reads the header of every image.
-
-    Args:
-      root: the folder.
-      size: side in pixels that the images are to be brought to.
-      crop_share: of the shorter side, how much the centre crop keeps; if None, all for small
-        images, and 224 of 256 pixels for `LARGE` ones.
-
-    Returns:
-      The files.
-
-    Raises:
-      ValueError: no folder, an empty one, or files that are no images.
-    """
-    classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
-    if not classes:
-        raise ValueError(f"{root} holds no folder; wanted one a class")
-    names, labels, broken, empty = [], [], [], []
-    for label, name in enumerate(classes):
-        files = sorted(f for f in (root / name).iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
-        if not files:
-            empty.append(name)
-        for file in files:
-            try:
-                with Image.open(file):
-                    pass
-            except UNREADABLE as error:
-                broken.append(f"{name}/{file.name} ({error})")
-            names.append(f"{name}/{file.name}")
-            labels.append(label)
-    if empty:
-        raise ValueError(f"{root}: no images in the class folders {', '.join(empty)}")
-    if broken:
-        raise ValueError(f"{root}: unreadable images: {'; '.join(broken)}")
-    if crop_share is None:
-        crop_share = default_crop_share(size)
-    return ImageFiles(
-        Folder(root), np.array(names), np.array(labels, np.int32), tuple(classes), size, crop_share
-    )
 
 
 def random_box(

@@ -12,7 +12,7 @@ import numpy as np
 from experiments import data, dataset, official
 from experiments.devices import Devices
 from experiments.feed import InMemory, TrainingData, check_batch_size
-from experiments.folders import LARGE, ImageFiles
+from experiments.folders import LARGE, ImageFiles, check
 from experiments.options import RunOptions
 
 Splits = dataset.Splits[dataset.Dataset | ImageFiles]
@@ -26,22 +26,29 @@ def load_splits(options: RunOptions) -> Splits:
 
     Returns:
       The parts: the training part as image files where workers are to decode it, and all that
-      comes from npz files in memory.
+      comes from npz files in memory. Every image has been decoded once, so that a broken one ends
+      no run later.
 
     Raises:
-      ValueError: the data are not of the described form, or do not go with the options.
+      ValueError: the data are not of the described form, or do not go with the options; names all
+        images that cannot be read.
       OSError: they cannot be read.
     """
     train, validation, test, division = parts = parts_to_use(options)
     if by_workers(options, len(train.labels), in_files=isinstance(train, ImageFiles)):
+        check((train, validation, test))
         return parts
-    train, validation, test = (data.in_memory(part) for part in (train, validation, test))
-    return dataset.Splits(train, validation, test, division)
+    first, second, third = data.in_memory(train, validation, test)
+    return dataset.Splits(first, second, third, division)
 
 
 def parts_to_use(options: RunOptions) -> Splits:
     """The three parts with as many images as are wanted; images in files are not decoded."""
     train, validation, test, division = whole_parts(options)
+    if len(train.classes) < 2:
+        raise ValueError(
+            f"--data {options.data} of {len(train.classes)} class came; wanted two or more"
+        )
     if options.per_class is not None:
         train = dataset.per_class(train, options.per_class, options.seed)
     for name, part in (("training", train), ("validation", validation), ("test", test)):
@@ -94,8 +101,11 @@ def to_evaluate(
       OSError: they cannot be read.
     """
     if official.is_public(source):
-        return official.read(source, data_dir, size, crop_share)[1]
-    return data.load(source, size, crop_share)
+        images = official.read(source, data_dir, size, crop_share)[1]
+    else:
+        images = data.load(source, size, crop_share)
+    check([images])
+    return images
 
 
 def by_workers(options: RunOptions, images: int, *, in_files: bool) -> bool:

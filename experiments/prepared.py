@@ -69,7 +69,7 @@ def read(
       name: as in TFDS, ``NAME``, ``NAME/CONFIG``, and with ``:VERSION``; without one the highest.
       data_dir: the folder that holds it.
       size: side in pixels that images are brought to.
-      crop_share: of the shorter side, how much the centre crop keeps; see `folders.list_folder`.
+      crop_share: of the shorter side, how much the centre crop keeps; see `listing.list_folder`.
 
     Returns:
       Both: sets with published lists in their official order, others as they are stored.

@@ -1,5 +1,6 @@
 """Public image sets: miniatures in the official form, and the published split."""
 
+import time
 import zlib
 from pathlib import Path
 
@@ -226,9 +227,21 @@ def test_a_whole_set_is_divided_by_the_published_lists_and_others_with_the_seed(
     assert values(whole.test) == values(found[1])
 
 
+@pytest.mark.parametrize("name", official.SETS)
+def test_a_set_that_is_not_there_is_told_at_once_with_where_to_put_it(name, tmp_path, capsys):
+    """Nothing is downloaded."""
+    begin = time.perf_counter()
+    line = f"--method scratch --data {name} --data-dir {tmp_path} --run-dir {tmp_path / 'run'}"
+    assert cli.run(train.main, Config, prog="experiments.train", args=line.split()) == 2
+    assert time.perf_counter() - begin < 5
+    wanted = official.SETS[name]
+    assert (
+        f"no folder {tmp_path / wanted.folder}; wanted {wanted.archive} unpacked there (--data-dir"
+    ) in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
 def test_what_is_missing_is_told(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"stl10_binary.tar.gz unpacked there"):
-        official.load("stl10", tmp_path, 32, None, 0.1, 0)
     make("mit67", tmp_path)
     (tmp_path / "mit67/Images/a/train3.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"1 of 16 listed images are missing, such as a/"):

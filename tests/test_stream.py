@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import cli, data, devices, evaluate, feed, folders, inputs, stream, train
+from experiments import cli, data, devices, evaluate, feed, folders, inputs, listing, stream, train
 from experiments.config import Config
 
 CLASSES = ("dark", "light")
@@ -53,12 +53,12 @@ def collect(*args, **options):
 
 
 def test_workers_give_the_same_images_as_a_thread_and_as_memory(photos):
-    files = folders.list_folder(photos, 16)
+    files = listing.list_folder(photos, 16)
     images, labels = collect(files, 2)
     assert images.shape == (2, 4, 8, 16, 16, 3)
     assert images.dtype == np.uint8
     memory = feed.InMemory(
-        data.in_memory(files), devices.one_device(), batch_size=8, seed=3, augment=False
+        *data.in_memory(files), devices.one_device(), batch_size=8, seed=3, augment=False
     )
     for other in (collect(files, 0), epochs(memory)):
         np.testing.assert_array_equal(images, other[0])
@@ -66,7 +66,7 @@ def test_workers_give_the_same_images_as_a_thread_and_as_memory(photos):
 
 
 def test_every_image_comes_and_the_seed_makes_the_order(photos):
-    files = folders.list_folder(photos, 16)
+    files = listing.list_folder(photos, 16)
     images, _ = collect(files, 0)
     wanted = {image.tobytes() for image in files.load(np.arange(30))}
     assert len(wanted) == 30
@@ -78,7 +78,7 @@ def test_every_image_comes_and_the_seed_makes_the_order(photos):
 
 
 def test_augmentation_depends_on_the_seed_and_not_on_the_workers(photos):
-    files = folders.list_folder(photos, 16)
+    files = listing.list_folder(photos, 16)
     images, labels = collect(files, 0, augment=True)
     plain, plain_labels = collect(files, 0)
     np.testing.assert_array_equal(labels, plain_labels)
@@ -88,7 +88,7 @@ def test_augmentation_depends_on_the_seed_and_not_on_the_workers(photos):
 
 
 def test_any_epoch_can_be_begun_with(photos):
-    training = from_files(folders.list_folder(photos, 16), 0, augment=True)
+    training = from_files(listing.list_folder(photos, 16), 0, augment=True)
     first, second = (epochs(training, [number])[0] for number in (0, 1))
     again, before = (epochs(training, [number])[0] for number in (1, 0))
     training.close()
@@ -97,7 +97,7 @@ def test_any_epoch_can_be_begun_with(photos):
 
 
 def test_a_process_decodes_its_own_rows_alone(photos):
-    files = folders.list_folder(photos, 16)
+    files = listing.list_folder(photos, 16)
     whole, mine = (
         stream.Batches(files, np.array(rows), 8, 3, epochs=2, augment=True)
         for rows in (range(8), [2, 3, 6, 7])
@@ -133,9 +133,9 @@ def test_the_centre_crop_keeps_its_share(tmp_path):
     pixels[4:60, 12:68] = 255
     (tmp_path / "a").mkdir()
     Image.fromarray(pixels).save(tmp_path / "a" / "0.png")
-    assert folders.list_folder(tmp_path, 56, 0.875).load(np.array([0])).min() == 255
-    assert folders.list_folder(tmp_path, 56).load(np.array([0])).min() == 0
-    assert folders.list_folder(tmp_path, 224).crop_share == 0.875
+    assert listing.list_folder(tmp_path, 56, 0.875).load(np.array([0])).min() == 255
+    assert listing.list_folder(tmp_path, 56).load(np.array([0])).min() == 0
+    assert listing.list_folder(tmp_path, 224).crop_share == 0.875
 
 
 @pytest.mark.parametrize(
@@ -176,27 +176,34 @@ def test_the_command_trains_by_workers(photos, tmp_path, capsys):
     assert " of 30 right" in capsys.readouterr().out
 
 
-def test_broken_images_are_named(photos, tmp_path, capsys):
-    """Before training where the header tells, else when the image is needed."""
+def test_broken_images_are_named_before_training(photos, tmp_path, capsys):
+    """All of them, also those whose header is whole, and of a training part in workers' hands."""
     (tmp_path / "data").mkdir()
     for name in CLASSES:
         (tmp_path / "data" / name).symlink_to(photos / name)
     (tmp_path / "data" / "broken").mkdir()
     broken = [tmp_path / "data" / "broken" / f"{i}.jpg" for i in range(5)]
-    for path in broken:
-        path.write_bytes(b"no picture")
-    options = (*OPTIONS, "--data", tmp_path / "data", "--epochs", 1)
-    assert run(*options, "--run-dir", tmp_path / "run") == 2
-    error = capsys.readouterr().err
-    assert "unreadable images: broken/0.jpg" in error
-    assert not (tmp_path / "run").exists()
     whole = (photos / "dark" / "0.jpg").read_bytes()
     for path in broken:
-        path.write_bytes(whole[: len(whole) // 2])  # the header is whole
+        path.write_bytes(whole[: len(whole) // 2])
+    options = (*OPTIONS, "--data", tmp_path / "data", "--epochs", 1)
     assert run(*options, "--run-dir", tmp_path / "run") == 2
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith(f"train: error: unreadable image {tmp_path}/data/broken/")
-    assert "truncated" in error
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("train: error: 5 problems with the images: ")
+    assert all(f"{path}: image file is truncated" in error for path in broken)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_breaks_in_the_middle_of_a_run_is_named(photos, tmp_path, workers):
+    (tmp_path / "a").mkdir()
+    for i in range(8):
+        (tmp_path / "a" / f"{i}.jpg").symlink_to(photos / "dark" / f"{i}.jpg")
+    files = listing.list_folder(tmp_path, 16)
+    folders.check([files])
+    (tmp_path / "a" / "3.jpg").unlink()
+    with pytest.raises(ValueError, match=rf"{tmp_path}/a/3\.jpg: No such file or directory"):
+        collect(files, workers)
 
 
 @pytest.mark.parametrize(
