@@ -11,7 +11,7 @@ from conftest import quick_compiler
 from PIL import Image
 from scipy.io import savemat
 
-from experiments import cli, evaluate, loop, official, tasks, train, zoo
+from experiments import cli, evaluate, inputs, loop, official, tasks, train, zoo
 from experiments.config import Config
 from experiments.dataset import Dataset, Splits
 from experiments.errors import RunFailedError
@@ -246,6 +246,19 @@ def test_what_is_missing_is_told(tmp_path):
     (tmp_path / "mit67/Images/a/train3.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"1 of 16 listed images are missing, such as a/"):
         official.load("mit67", tmp_path, 32, None, 0.1, 0)
+
+
+@pytest.mark.parametrize("loader", ["memory", "workers"])
+def test_a_sets_broken_images_are_named_together(loader, tmp_path):
+    """Before training, whichever part they are of."""
+    make("mit67", tmp_path)
+    broken = [tmp_path / "mit67/Images" / name for name in ("a/train3.png", "b_c/test0.png")]
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:60])
+    line = f"--method scratch --data mit67 --data-dir {tmp_path} --batch-size 2 --loader {loader}"
+    with pytest.raises(ValueError, match="2 problems with the images: ") as caught:
+        inputs.load_splits(cli.parse(Config, "experiments.train", line.split()))
+    assert all(f"{path}: image file is truncated" in str(caught.value) for path in broken)
 
 
 @pytest.mark.parametrize(
