@@ -74,6 +74,8 @@ def test_all_problems_come_in_one_report(loader, tmp_path, capsys):
     assert error.startswith("train: error: 3 problems with the images: ")
     assert all(str(path) in error for path in (*tmp_path.glob("?/cut.*"), test / "a/cut.PNG"))
     assert "more" not in error
+    with pytest.raises(ValueError, match="2 problems with the images: "):
+        inputs.to_evaluate(str(tmp_path), tmp_path, SIDE, None)
 
 
 def test_a_bomb_takes_no_memory(tmp_path):
