@@ -70,6 +70,7 @@ KEY = tuple(int(value) for value in RGB[3, 4])
 JPEG = encoded(BLOCKS, "JPEG")
 CMYK_BLOCKS = np.stack([BLOCKS, BLOCKS.T, 255 - BLOCKS, BLOCKS // 2], axis=-1)
 INKS = np.asarray(CMYK_BLOCKS, float)
+END = chunk(b"IEND", b"")
 DAMAGED_EXIF = encoded(BLOCKS, "JPEG", turn=6).replace(b"Exif\0\0MM", b"Exif\0\0XX")
 
 # By the file's name its content, its pixels, and by how much they may be off.
@@ -148,6 +149,11 @@ CONVERTED = {
     "turn 6.tif": (encoded(RGB, "TIFF", turn=6), np.rot90(RGB, -1), 0),
     "turn 99.jpg": (encoded(BLOCKS, "JPEG", turn=99), grey(BLOCKS), 1),
     "damaged EXIF.jpg": (DAMAGED_EXIF, grey(BLOCKS), 1),
+    "damaged EXIF.png": (
+        encoded(RGB, "PNG").replace(END, chunk(b"eXIf", b"no EXIF!") + END),
+        RGB,
+        0,
+    ),
     # The square in the centre.
     "wide.png": (
         encoded(np.full((1, 10_000), np.linspace(0, 250, 10_000), np.uint8), "PNG"),
