@@ -28,7 +28,7 @@ def list_folder(root: Path, size: int, crop_share: float | None = None) -> Image
       root: the folder.
       size: side in pixels that the images are to be brought to.
       crop_share: of the shorter side, how much the centre crop keeps; if None, all for small
-        images, and 224 of 256 pixels for `LARGE` ones.
+        images, and 224 of 256 pixels for those from `folders.LARGE` on.
 
     Returns:
       The files.
