@@ -12,6 +12,8 @@ from experiments.files import read_npz
 from experiments.folders import ImageFiles, tell
 from experiments.listing import list_folder
 
+MAX_CLASSES = 100_000  # a file of few bytes could name any number
+
 
 def load(source: str, image_size: int, crop_share: float | None = None) -> Dataset | ImageFiles:
     """Reads an image set; of a folder the list of its files, whose headers alone are read.
@@ -82,7 +84,13 @@ def npz(path: Path) -> Dataset:
     if missing := [key for key in ("images", "labels") if key not in arrays]:
         raise ValueError(f"{path} has no {' and no '.join(missing)}, only {', '.join(arrays)}")
     images, labels = arrays["images"], arrays["labels"]
-    names = [str(name) for name in arrays["classes"].ravel()] if "classes" in arrays else None
+    names = None
+    if "classes" in arrays:
+        if arrays["classes"].size > MAX_CLASSES:
+            raise ValueError(
+                f"{path}: {arrays['classes'].size} classes came; wanted at most {MAX_CLASSES}"
+            )
+        names = [str(name) for name in arrays["classes"].ravel()]
     if images.ndim == 3:
         images = images[..., None]
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):

@@ -74,8 +74,9 @@ def load(path: Path) -> Record:
         check(record.config)
     except KeyError as error:
         raise ValueError(f"{path}: no key {error.args[0]}; wanted a record") from None
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is no record: {error}") from None
+    # Numbers beyond floats and lists in lists without end are JSON, too.
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{path} is no record: {error!s:.300}") from None
     pairs = tuple((m, n) for m, n in record.config.pairs)
     return record._replace(config=record.config._replace(pairs=pairs))
 

@@ -104,7 +104,22 @@ def read(path: Path) -> Transferred:
     """
     arrays = read_npz(path)
     try:
-        pairs = [(int(m), int(n)) for m, n in arrays["pairs"]]
-        return Transferred(pairs, [arrays[f"{m}-{n}"] for m, n in pairs], arrays["pair_weights"])
+        listed, pair_weights = arrays["pairs"], arrays["pair_weights"]
+        if listed.dtype.kind not in "iu" or listed.shape[1:] != (2,):
+            raise ValueError(
+                f"{path}: pairs of shape {listed.shape} and type {listed.dtype} came; wanted "
+                "integers [pairs, 2]"
+            )
+        pairs = [(int(m), int(n)) for m, n in listed]
+        channels = [arrays[f"{m}-{n}"] for m, n in pairs]
     except KeyError as error:
-        raise ValueError(f"{path} has no {error}, only {', '.join(arrays)}") from None
+        raise ValueError(f"{path} has no {error}, only {', '.join(arrays):.200}") from None
+    for weights in (pair_weights, *channels):
+        if weights.dtype.kind != "f" or weights.ndim != 1 or not weights.size:
+            raise ValueError(
+                f"{path}: weights of shape {weights.shape} and type {weights.dtype} came; wanted "
+                "a list of floats"
+            )
+    if len(pair_weights) != len(pairs):
+        raise ValueError(f"{path}: {len(pair_weights)} weights for {len(pairs)} pairs came")
+    return Transferred(pairs, channels, pair_weights)

@@ -74,7 +74,12 @@ def load(
         heads = [head for head in HEADS if f"{head}.weight" in state_dict]
         if not heads:
             raise ValueError(f"no classifier among the weights; wanted one of {', '.join(HEADS)}")
-        found = network(name, len(state_dict[f"{heads[-1]}.weight"]), precision)
+        shape = state_dict[f"{heads[-1]}.weight"].shape
+        if len(shape) != 2 or 0 in shape:
+            raise ValueError(
+                f"a classifier of shape {list(shape)} came; wanted [classes, features]"
+            )
+        found = network(name, shape[0], precision)
         images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
         like = jax.eval_shape(found.init, jax.random.key(0), images)
         variables = from_torch(state_dict, like)

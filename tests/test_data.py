@@ -1,13 +1,16 @@
 """Reading, checking and dividing image sets; preprocessing against NumPy."""
 
+import json
+import math
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
+from reliability import malicious, mutations
 
-from experiments import data, dataset
+from experiments import data, dataset, records, transferred, zoo
 from experiments.preprocess import normalise, pad_crop_flip
 
 
@@ -76,6 +79,84 @@ def test_npz(tmp_path):
 def test_npz_files_that_do_not_fit_are_told(tmp_path, arrays, message):
     with pytest.raises(ValueError, match=message):
         data.load(npz(tmp_path / "a.npz", **arrays), 32)
+
+
+def test_damaged_npz_files_are_told_or_read(tmp_path):
+    path, rng = tmp_path / "a.npz", np.random.default_rng(0)
+    whole = Path(npz(path, images=IMAGES, labels=LABELS)).read_bytes()
+    places = mutations.structure(whole, [IMAGES, LABELS])
+    told = 0
+    for number in range(500):
+        if number % 2:
+            path.write_bytes(mutations.damage(rng, whole, places))
+        else:
+            path.write_bytes(mutations.rewrite(rng, whole, [IMAGES, LABELS]))
+        try:
+            found = data.npz(path)
+        except ValueError:
+            told += 1
+        else:
+            assert found.images.shape[3] == 3
+            assert number % 2 == 0 or np.array_equal(found.images, IMAGES)  # or a checksum failed
+    assert 200 < told < 500
+
+
+def test_malicious_npz_files_are_refused_and_nothing_runs(tmp_path):
+    """Objects, bombs, and headers of huge, endless or nested shapes."""
+    marker, path = tmp_path / "made by a file", tmp_path / "a.npz"
+    for name, content in malicious.image_files(marker):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"a\.npz"):
+            data.npz(path)
+        assert not marker.exists(), name
+
+
+def test_an_array_that_is_shorter_than_its_member_is_told(tmp_path):
+    """Its checksum is that of the member's whole, so that no damage to the shape goes unseen."""
+    path = tmp_path / "a.npz"
+    whole = Path(npz(path, images=IMAGES, labels=LABELS)).read_bytes()
+    path.write_bytes(whole.replace(b"(6, 8, 8, 3)", b"(5, 8, 8, 3)"))
+    with pytest.raises(ValueError, match="Bad CRC-32"):
+        data.npz(path)
+    member = malicious.npy("(5, 8, 8, 3)", values=IMAGES.tobytes())
+    path.write_bytes(malicious.zip_of({"images.npy": member}))
+    with pytest.raises(ValueError, match=r"\(5, 8, 8, 3\).* came with 1152 bytes"):
+        data.npz(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pairs": np.zeros((2, 3), int)}, r"pairs of shape \(2, 3\)"),
+        ({"pairs": np.zeros((2, 2))}, "type float64 came; wanted integers"),
+        ({"pairs": np.zeros((2, 2), int)}, "has no '0-0'"),
+        ({"0-1": np.zeros((2, 2))}, r"weights of shape \(2, 2\)"),
+        ({"pair_weights": np.array(["a", "b"])}, "wanted a list of floats"),
+        ({"pair_weights": np.zeros(3)}, "3 weights for 2 pairs"),
+    ],
+)
+def test_channel_weights_that_do_not_fit_are_told(tmp_path, change, message):
+    right = {"pairs": np.array([[0, 1], [1, 1]]), "pair_weights": np.ones(2)}
+    right |= {"0-1": np.ones(4), "1-1": np.ones(4)}
+    assert transferred.read(Path(npz(tmp_path / "a.npz", **right))).pairs == [(0, 1), (1, 1)]
+    with pytest.raises(ValueError, match=message):
+        transferred.read(Path(npz(tmp_path / "a.npz", **(right | change))))
+
+
+def test_records_of_endless_json_are_told(tmp_path):
+    for config in ("[" * 100_000, '{"lr": 1' + "0" * 400 + "}"):
+        with pytest.raises(ValueError, match="is no record"):
+            records.load(Path(npz(tmp_path / "a.npz", config=np.array(config))))
+
+
+@pytest.mark.parametrize("shape", [(), (0, 8), (2**62, 0), (3,)])
+def test_classifiers_of_no_classes_are_told(tmp_path, shape):
+    path = tmp_path / "a.safetensors"
+    head = {"dtype": "F32", "shape": shape, "data_offsets": [0, int(4 * math.prod(shape))]}
+    header = json.dumps({"fc.weight": head}).encode()
+    path.write_bytes(malicious.safetensors_of(header, bytes(int(4 * math.prod(shape)))))
+    with pytest.raises(ValueError, match=r"a\.safetensors for resnet8: .*(classifier|array)"):
+        zoo.load("resnet8", path, (8, 8, 3))
 
 
 def test_folders_that_do_not_fit_are_told(folder, tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch_files
+from reliability import malicious, mutations
 from torch_files import Tensor
 
 from l2t_jax.models.torch_formats import find_state_dict, read
@@ -20,6 +21,7 @@ ARRAYS = {
     "steps": np.array(7),
     "empty": np.zeros((0, 3), np.float32),
 }
+WRITERS = [torch_files.legacy, torch_files.zipped, lambda tree: safetensors.numpy.save(ARRAYS)]
 
 
 def checkpoint(arrays: dict) -> dict:
@@ -125,6 +127,48 @@ def test_cut_files_are_told(write):
     for length in range(8, len(data) - 1, max(len(data) // 40, 1)):
         with pytest.raises(ValueError, match=r"damaged|cut short|ends before|came|does not fit"):
             read(data[:length])
+
+
+@pytest.mark.parametrize("write", WRITERS, ids=["legacy", "zipped", "safetensors"])
+def test_damaged_files_are_told_or_read(write):
+    data, rng = write(checkpoint(ARRAYS)), np.random.default_rng(0)
+    whole, places = find_state_dict(read(data)), mutations.structure(data, list(ARRAYS.values()))
+    told, read_again = 0, 0
+    for number in range(500):
+        checked = write is torch_files.zipped and number % 2  # its checksums tell the damage
+        if write is torch_files.zipped and not checked:
+            damaged = mutations.rewrite(rng, data, list(ARRAYS.values()))
+        else:
+            damaged = mutations.damage(rng, data, places)
+        try:
+            found = find_state_dict(read(damaged))
+        except ValueError:
+            told += 1
+        else:
+            read_again += 1
+            # Without a checksum a name or a number may be another one; there are no more of them.
+            assert sum(array.nbytes for array in found.values()) <= len(damaged)
+            assert not checked or mutations.same(found, whole)
+    assert told > 200
+    assert read_again > 5
+
+
+def test_malicious_files_are_refused_and_nothing_runs(tmp_path):
+    """Calls, attributes put into tensors, huge sizes, and what takes forever to hash or to copy."""
+    marker = tmp_path / "made by a file"
+    for name, data in malicious.weight_files(marker):
+        with pytest.raises(ValueError, match=r"."):
+            find_state_dict(read(data))
+        assert not marker.exists(), name
+
+
+@pytest.mark.parametrize("write", [torch_files.legacy, torch_files.zipped])
+def test_arrays_share_memory_where_tensors_do(write):
+    """A file may not make many arrays of one storage; they can be written to all the same."""
+    tied = Tensor(ARRAYS["fc.weight"])
+    found = read(write({"a": tied, "b": tied}))
+    found["a"][0, 0] = 7
+    assert found["b"][0, 0] == 7
 
 
 def test_other_files_are_told():

@@ -77,6 +77,8 @@ def from_torch(
             problems.append(
                 f"{name} has shape {list(np.shape(state_dict[name]))}, wanted {list(shape)}"
             )
+        elif np.iscomplexobj(state_dict[name]):
+            problems.append(f"{name} is complex, wanted real numbers")
         else:
             new[path] = jnp.asarray(_from_torch_layout(np.asarray(state_dict[name])), dtype)
     for name in state_dict:
