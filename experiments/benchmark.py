@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import flax
 import jax
@@ -148,8 +148,15 @@ def loop_beside_step(chosen: Setting, options: argparse.Namespace) -> dict[str, 
     return {"loop_over_bare_step": statistics.median(shares)}
 
 
+class Parser(argparse.ArgumentParser):
+    """Tells errors in one line, as the other commands do."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"benchmark: error: {message} ({self.prog} --help lists all options)\n")
+
+
 def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Setting]:
-    parser = argparse.ArgumentParser(prog="python -m experiments.benchmark", description=__doc__)
+    parser = Parser(prog="python -m experiments.benchmark", description=__doc__)
     parser.add_argument(
         "--setting", choices=["small", "large"], default="small",
         help="small: ResNet-32 to VGG-9-BN at 32x32 (default); large: ResNet-34 to ResNet-18 at "

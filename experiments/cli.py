@@ -51,10 +51,17 @@ def run(
         if DEBUG in words:
             traceback.print_exc()
         kind, code = kind_and_code(error)
-        message = " ".join(str(error).split())
+        message = " ".join(text(error).split())
         line = ": ".join(filter(None, (prog.rsplit(".", 1)[-1], kind, message)))
         print(line, file=sys.stderr)
         return code
+
+
+def text(error: BaseException) -> str:
+    """An error's text; of the system's errors without its number."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def kind_and_code(error: BaseException) -> tuple[str, int]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from experiments import npz_files
 from experiments.dataset import Dataset
-from experiments.files import read_npz
 from experiments.folders import ImageFiles, tell
 from experiments.listing import list_folder
 
@@ -80,7 +80,7 @@ def npz(path: Path) -> Dataset:
 
     An optional ``classes`` names the classes; else they are numbered up to the largest label.
     """
-    arrays = read_npz(path)
+    arrays = npz_files.read(path)
     if missing := [key for key in ("images", "labels") if key not in arrays]:
         raise ValueError(f"{path} has no {' and no '.join(missing)}, only {', '.join(arrays)}")
     images, labels = arrays["images"], arrays["labels"]

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments import archives, prepared
+from experiments import archives, npz_files, prepared
 from experiments.dataset import Dataset, Splits, hold_out
-from experiments.files import read_npz
 from experiments.folders import ImageFiles
 
 # Training and test images.
@@ -129,7 +128,7 @@ class Indices(NamedTuple):
 
 def published(name: str) -> Indices:
     """The index lists that the paper used for a set, which count in the official order."""
-    lists = read_npz(PUBLISHED)
+    lists = npz_files.read(PUBLISHED)
     return Indices(*(lists[f"{name}/{part}"] for part in ("train", "val", "test")))
 
 

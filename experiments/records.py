@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.files import read_npz
+from experiments import npz_files
 
 # Parameters in the published networks' lists that no layer uses.
 UNUSED = re.compile(
@@ -68,7 +68,7 @@ def load(path: Path) -> Record:
       OSError: the file cannot be read.
     """
     try:
-        figures = read_npz(path)
+        figures = npz_files.read(path)
         config = json.loads(str(figures.pop("config")))
         record = Record(Config(**config), figures)
         check(record.config)

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from experiments import npz_files
 from experiments.classify import batches
 from experiments.dataset import Images
 from experiments.devices import Devices
-from experiments.files import read_npz
 from experiments.preprocess import normalise
 from l2t_jax import MetaNetwork, MetaParams, Network, Variables
 from l2t_jax.matching import Pair
@@ -102,7 +102,7 @@ def read(path: Path) -> Transferred:
       ValueError: the file is of another form.
       OSError: it cannot be read.
     """
-    arrays = read_npz(path)
+    arrays = npz_files.read(path)
     try:
         listed, pair_weights = arrays["pairs"], arrays["pair_weights"]
         if listed.dtype.kind not in "iu" or listed.shape[1:] != (2,):
