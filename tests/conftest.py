@@ -1,8 +1,9 @@
 """Strict settings for every test, and the paths of what is kept outside the repository."""
 
 import os
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,6 +45,28 @@ def quickly_compiled() -> Iterator[None]:
     """All of a module under `quick_compiler`."""
     with quick_compiler():
         yield
+
+
+@pytest.fixture
+def interrupt(monkeypatch) -> Callable[[int, signal.Signals], None]:
+    """Makes the next run get a signal after so many of its steps (0: none)."""
+    from experiments import loop
+
+    take = loop.Training.take
+
+    def after(steps: int, number: signal.Signals = signal.SIGTERM) -> None:
+        taken = 0
+
+        def counted(self, batch):
+            nonlocal taken
+            take(self, batch)
+            taken += 1
+            if taken == steps:
+                signal.raise_signal(number)
+
+        monkeypatch.setattr(loop.Training, "take", counted)
+
+    return after
 
 
 @pytest.fixture

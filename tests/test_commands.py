@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import needed, quick_compiler
 
-from experiments import cli, evaluate, feed, files, loop, pretrain, report, train, transferred, zoo
+from experiments import cli, evaluate, feed, files, pretrain, report, train, transferred, zoo
 from experiments.config import Config
 from l2t_jax.models import cifar_resnet
 
@@ -236,25 +236,19 @@ def test_a_run_that_diverges_fails_in_one_line(tmp_path, capsys):
     assert lines[-1] == error
 
 
-def test_an_interrupted_run_goes_on_and_ends_as_if_it_never_was(tmp_path, capsys, monkeypatch):
+def test_an_interrupted_run_goes_on_and_ends_as_if_it_never_was(tmp_path, capsys, interrupt):
     line = ["--method", "scratch", *DIGITS]
     assert run(*line, "--run-dir", tmp_path / "whole") == 0
-    take = loop.Training.take
-    for signal_, code, step in ((signal.SIGTERM, 143, 1), (signal.SIGINT, 130, 5)):
-
-        def interrupted(self, batch, signal_=signal_, step=step):
-            take(self, batch)
-            if 3 * self.epoch + self.step == step:
-                signal.raise_signal(signal_)
-
-        monkeypatch.setattr(loop.Training, "take", interrupted)
+    for number, code, steps, where in (
+        (signal.SIGTERM, 143, 1, "step 1 of 3 in epoch 1"),
+        (signal.SIGINT, 130, 4, "step 2 of 3 in epoch 2"),
+    ):
+        interrupt(steps, number)
         assert run(*line, "--run-dir", tmp_path / "cut") == code
         error = capsys.readouterr().err.splitlines()[-1]
-        where = f"step {step % 3} of 3 in epoch {step // 3 + 1}"
-        name = signal.Signals(signal_).name
-        assert error.startswith(f"train: interrupted: {name} came; saved at {where}. The same")
+        assert error.startswith(f"train: interrupted: {number.name} came; saved at {where}. The")
         assert not (tmp_path / "cut" / "result.json").exists()
-    monkeypatch.setattr(loop.Training, "take", take)
+    interrupt(0)
     # Only what figures do not depend on may be changed.
     assert run(*line, "--run-dir", tmp_path / "cut", "--lr", 0.2) == 2
     assert "has a run with lr 0.1, not 0.2" in capsys.readouterr().err

@@ -164,11 +164,23 @@ OPTIONS = ("--method", "scratch", "--target", "resnet8", "--image-size", 8, "--b
            "--val-fraction", 0.2, "--loader", "workers", "--workers", 2)  # fmt: skip
 
 
-def test_the_command_trains_by_workers(photos, tmp_path, capsys):
-    folder = tmp_path / "run"
-    assert run(*OPTIONS, "--data", photos, "--run-dir", folder, "--epochs", 3) == 0
+def test_the_command_trains_by_workers(photos, tmp_path, capsys, interrupt):
+    """However many there are, and wherever the run is cut."""
+    folder, cut = tmp_path / "run", tmp_path / "cut"
+    line = [*OPTIONS, "--data", photos, "--epochs", 3]
+    assert run(*line, "--run-dir", folder) == 0
+    interrupt(6)
+    assert run(*line, "--workers", 1, "--run-dir", cut) == 143
+    interrupt(0)
+    assert run(*line, "--workers", 3, "--run-dir", cut) == 0
+    whole, again = ((path / "target.safetensors").read_bytes() for path in (folder, cut))
+    assert whole == again
     assert "on 20 training, 4 validation and 6 test images" in capsys.readouterr().out
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines, others = (
+        [json.loads(line) | {"seconds": 0} for line in text.splitlines()]
+        for text in ((path / "metrics.jsonl").read_text() for path in (folder, cut))
+    )
+    assert lines == others
     assert lines[-1]["train"]["loss"] < lines[0]["train"]["loss"]
     options = ("--network", "resnet8", "--weights", str(folder / "target.safetensors"))
     options += ("--data", str(photos), "--image-size", "8")

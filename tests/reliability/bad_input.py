@@ -1,6 +1,6 @@
 """Runs every command with bad input, and prints what each says and its exit code.
 
-python tests/reliability/bad_input.py
+PYTHONPATH=. python tests/reliability/bad_input.py
 """
 
 from __future__ import annotations

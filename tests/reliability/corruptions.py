@@ -1,6 +1,6 @@
 """Damages checkpoints at random, and looks whether it is noticed.
 
-python tests/reliability/corruptions.py --corruptions 200 --seed 0
+PYTHONPATH=. python tests/reliability/corruptions.py --corruptions 200 --seed 0
 """
 
 from __future__ import annotations

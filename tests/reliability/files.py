@@ -1,6 +1,6 @@
 """Reads damaged and malicious files as the commands do, and tells what none of them may do.
 
-    python tests/reliability/files.py --files 10000 --seed 0
+    PYTHONPATH=. python tests/reliability/files.py --files 10000 --seed 0
 
 Each file is read by a child process. A ValueError or OSError with a message is right, and so is a
 result; where a zip file was damaged without new checksums, only the undamaged arrays are. All else

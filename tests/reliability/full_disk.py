@@ -1,6 +1,6 @@
 """Fills the disk of a small run, and makes it read-only, and goes on afterwards.
 
-python tests/reliability/full_disk.py
+PYTHONPATH=. python tests/reliability/full_disk.py
 
 Linux only: it mounts a small file system of its own, in a namespace where no root is needed.
 """

@@ -1,6 +1,6 @@
 """Kills a small run at random moments, resumes it each time, and compares it with a whole one.
 
-python tests/reliability/kills.py --kills 50 --seed 0
+PYTHONPATH=. python tests/reliability/kills.py --kills 50 --seed 0
 """
 
 from __future__ import annotations

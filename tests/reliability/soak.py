@@ -1,6 +1,6 @@
 """Trains many steps on small data, and watches the memory.
 
-python tests/reliability/soak.py --steps 20000
+PYTHONPATH=. python tests/reliability/soak.py --steps 20000
 """
 
 from __future__ import annotations
