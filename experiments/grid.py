@@ -24,6 +24,7 @@ RESERVED = {
     "seed": "wanted --seeds before the --",
     "per-class": "wanted --per-class before the --",
     "run-dir": "wanted --out before the --",
+    "resume": "a comparison goes on by itself, and with another --out it begins anew",
     **dict.fromkeys(
         ("coordinator", "processes", "process"), "a comparison's runs have one process"
     ),

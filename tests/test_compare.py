@@ -115,6 +115,7 @@ BAD = [
     ("--methods scratch scratch", "two runs named digits-scratch-seed0"),
     ("--methods scratch scratch:lr=0.1", "scratch and scratch:lr=0.1 are the same"),
     ("--methods scratch -- --seed=1", "--seed after -- came; wanted --seeds before the --"),
+    ("--methods scratch -- --resume never", "--resume after -- came; a comparison goes on by"),
     ("--methods scratch -- --run_dir x", "--run-dir after -- came; wanted --out"),
     ("--methods scratch -- --epochs many", "after --: Error parsing --epochs"),
     ("--methods scratch -- --val-fraction 2", "--val-fraction 2.0 came"),
