@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -107,6 +108,7 @@ def test_two_processes_compute_what_one_does(folder):
 
 
 def test_the_command_in_two_processes_writes_the_run_of_one(tmp_path):
+    """Also if they are killed once, and go on."""
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (58, 8, 8, 3), dtype=np.uint8), np.arange(58) % 2
     np.savez(tmp_path / "data.npz", images=images, labels=labels)
@@ -115,26 +117,35 @@ def test_the_command_in_two_processes_writes_the_run_of_one(tmp_path):
     options = (
         "-m", "experiments.train", "--method", "fm", "--data", tmp_path / "data.npz",
         "--source", "resnet8", "--source-weights", tmp_path / "source.safetensors",
-        "--target", "resnet8", "--pairs", "2-2", "--epochs", 1, "--lr", 0.01, "--batch-size", 8,
+        "--target", "resnet8", "--pairs", "2-2", "--epochs", 3, "--lr", 0.01, "--batch-size", 8,
     )  # fmt: skip
-    address = f"127.0.0.1:{free_port()}"
     joined = tmp_path / "joined"
-    printed = finish(
-        start(*options, "--run-dir", tmp_path / "alone"),
-        *(
-            start(*options, "--run-dir", joined, "--coordinator", address,
-                  "--processes", 2, "--process", i, JAX_NUM_CPU_DEVICES="2")
+
+    def start_two() -> list[subprocess.Popen]:
+        address = f"127.0.0.1:{free_port()}"
+        return [
+            start(*options, "--run-dir", joined, "--coordinator", address, "--processes", 2,
+                  "--process", i, "--checkpoint-minutes", 1e-9, JAX_NUM_CPU_DEVICES="2")
             for i in range(2)
-        ),
-    )  # fmt: skip
+        ]  # fmt: skip
+
+    alone, killed = start(*options, "--run-dir", tmp_path / "alone"), start_two()
+    while killed[0].poll() is None and not [*joined.glob("checkpoints/*.sha256")]:
+        time.sleep(0.01)
+    for process in killed:
+        process.kill()
+        process.communicate()
+    assert not (joined / "result.json").exists()
+    printed = finish(alone, *start_two())
     assert "on 1 device;" in printed[0]
-    assert "on 4 devices;" in printed[1]
+    assert f"on 4 devices; going on in {joined}" in printed[1]
     assert "pairs" not in printed[2]
     assert "step" not in printed[2]
 
     def figures(run: Path) -> dict[str, np.ndarray]:
-        (line,) = (run / "metrics.jsonl").read_text().splitlines()
-        epoch = json.loads(line)
+        lines = (run / "metrics.jsonl").read_text().splitlines()
+        assert len(lines) == 3
+        epoch = json.loads(lines[-1])
         assert epoch.pop("seconds") > 0
         means = epoch.pop("train")
         result = json.loads((run / "result.json").read_text())
