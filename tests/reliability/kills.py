@@ -28,14 +28,17 @@ def begin(command: list[str], environment: dict[str, str], log: Path) -> subproc
     return process
 
 
-def wait(process: subprocess.Popen[bytes], run: Path, seconds: float, saving: bool) -> str:
-    """Waits so long, or until a checkpoint is being written; says what was hit."""
+def wait(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Waits so long, or until a run has ended."""
     end = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < end:
-        if saving and any((run / "checkpoints").glob("*.orbax-checkpoint-tmp*")):
-            return "while a checkpoint was written"
         time.sleep(0.001)
-    return "at any moment"
+
+
+def wait_for_save(process: subprocess.Popen[bytes], run: Path) -> None:
+    """Waits until a checkpoint is being written."""
+    while process.poll() is None and not [*run.glob("checkpoints/*.orbax-checkpoint-tmp*")]:
+        time.sleep(0.001)
 
 
 def unreadable(run: Path) -> list[str]:
@@ -47,10 +50,15 @@ def unreadable(run: Path) -> list[str]:
     ]
 
 
+def latest(run: Path) -> int:
+    """The steps that the newest checkpoint has behind it."""
+    return max((int(path.stem[5:]) for path in run.glob("checkpoints/*.sha256")), default=0)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--epochs", type=int, default=150)
+    parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     generator = random.Random(options.seed)
@@ -58,32 +66,34 @@ def main() -> int:
         folder = Path(name)
         weights, environment = runs.source(folder), runs.environment(folder)
         whole, cut = folder / "whole", folder / "cut"
-        started = time.monotonic()
         train = runs.command(weights, options.epochs, whole)
         subprocess.run(train, check=True, capture_output=True, env=environment)
-        seconds = time.monotonic() - started
         command = runs.command(weights, options.epochs, cut)
-        counts: dict[str, int] = {}
-        damaged, left_out = [], 0
+        while_saving = 0
+        damaged, left_out, kept = [], 0, []
         for kill in tqdm(range(options.kills), unit="kill"):
             log = folder / f"{kill}.log"
             process = begin(command, environment, log)
-            # On average all kills together leave a half of the run to be done after them.
-            moment = generator.uniform(0, seconds / options.kills)
-            hit = wait(process, cut, moment, saving=generator.random() < 0.5)
+            # Every second one while a checkpoint is written, which takes a quarter of a second.
+            if kill % 2:
+                wait_for_save(process, cut)
+                wait(process, generator.uniform(0, 0.3))
+            else:
+                wait(process, generator.uniform(0, 3))
             if process.poll() is not None:
                 print(f"the run ended before kill {kill}: {log.read_text()[-500:]}")
                 return 1
             process.kill()
             process.wait()
-            counts[hit] = counts.get(hit, 0) + 1
+            while_saving += bool([*cut.glob("checkpoints/*.orbax-checkpoint-tmp*")])
             damaged += unreadable(cut)
             left_out += log.read_text().count("is left out")
+            kept.append(latest(cut))
         subprocess.run(command, check=True, capture_output=True, env=environment)
         one, other = runs.outcome(whole), runs.outcome(cut)
     differing = [key for key in one if one[key] != other[key]]
-    for hit, count in counts.items():
-        print(f"{count} kills {hit}")
+    print(f"{options.kills} kills, {while_saving} of them in the middle of a checkpoint's writing")
+    print(f"steps done and kept after each: {' '.join(map(str, kept))}")
     print(f"{len(damaged)} checkpoints not whole, {left_out} left out")
     print(f"files after the run: {', '.join(other['files'])}")
     print(f"differs from the run that was not killed: {', '.join(differing) or 'nothing'}")
