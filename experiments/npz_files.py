@@ -14,6 +14,9 @@ import numpy as np
 # where that is more. Deflation reaches a thousand times; pictures stay far below ten.
 EXPANSION, ALWAYS = 50, 128 * 2**20
 
+# How arrays may be compressed, and how many bytes are unpacked at once. For LZMA zipfile does not
+# limit what becomes of them, up to 7,000 of one; of bzip2 it could be a million: not read.
+PIECES = {zipfile.ZIP_STORED: 2**20, zipfile.ZIP_DEFLATED: 2**20, zipfile.ZIP_LZMA: 2**12}
 # The header of an array of numbers or texts, as NumPy writes it; of no more bytes than it reads.
 HEADER = re.compile(
     rb"\{'descr': '([<>|=]?[biufcSU]\d{1,9})', 'fortran_order': (True|False), "
@@ -53,8 +56,8 @@ def check_members(members: list[zipfile.ZipInfo], size: int) -> None:
     if len(set(names)) < len(names):
         raise ValueError("two of its arrays have the same name")
     for member in members:
-        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"{member.filename:.40} is compressed otherwise than by NumPy")
+        if member.compress_type not in PIECES:
+            raise ValueError(f"{member.filename:.40} is compressed neither by deflate nor by LZMA")
         if member.compress_size > size or not 0 <= member.header_offset < size:
             raise ValueError(f"{member.filename:.40} lies outside the file of {size} bytes")
     total, limit = sum(member.file_size for member in members), max(EXPANSION * size, ALWAYS)
@@ -70,7 +73,7 @@ def content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytearray:
     whole, read = bytearray(member.file_size), 0
     with archive.open(member) as stream:
         # In pieces: zipfile asks the file for as many bytes as it is asked for.
-        while piece := stream.read(2**20):
+        while piece := stream.read(PIECES[member.compress_type]):
             whole[read : read + len(piece)] = piece
             read += len(piece)
     if read != member.file_size:

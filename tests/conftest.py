@@ -48,11 +48,13 @@ def quickly_compiled() -> Iterator[None]:
 
 
 @pytest.fixture
-def interrupt(monkeypatch) -> Callable[[int, signal.Signals], None]:
+def interrupt(monkeypatch) -> Iterator[Callable[[int, signal.Signals], None]]:
     """Makes the next run get a signal after so many of its steps (0: none)."""
     from experiments import loop
 
     take = loop.Training.take
+    # Under nohup and the like Ctrl-C is ignored, which runs heed.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def after(steps: int, number: signal.Signals = signal.SIGTERM) -> None:
         taken = 0
@@ -66,7 +68,8 @@ def interrupt(monkeypatch) -> Callable[[int, signal.Signals], None]:
 
         monkeypatch.setattr(loop.Training, "take", counted)
 
-    return after
+    yield after
+    signal.signal(signal.SIGINT, handler)
 
 
 @pytest.fixture

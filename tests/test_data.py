@@ -2,6 +2,7 @@
 
 import json
 import math
+import zipfile
 from pathlib import Path
 
 import jax
@@ -55,6 +56,21 @@ def test_npz(tmp_path):
     assert dataset.classes == ("0", "1", "2")
     greys = data.load(npz(tmp_path / "b.npz", images=IMAGES[..., 0], labels=LABELS), 32)
     assert greys.images.shape == IMAGES.shape
+
+
+@pytest.mark.parametrize(
+    "compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA]
+)
+def test_compressed_npz(tmp_path, compression):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2000, 8, 8, 3), np.uint8)  # many pieces
+    np.savez(tmp_path / "a.npz", images=images, labels=np.arange(2000) % 3)
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    (tmp_path / "b.npz").write_bytes(malicious.zip_of(members, compression))
+    dataset = data.load(str(tmp_path / "b.npz"), 32)
+    np.testing.assert_array_equal(dataset.images, images)
+    np.testing.assert_array_equal(dataset.labels, np.arange(2000) % 3)
 
 
 @pytest.mark.parametrize(

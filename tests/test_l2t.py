@@ -130,12 +130,13 @@ def test_the_meta_step_is_taken_in_the_first_of_every_k_iterations():
         expected, info = always.step(before, variables, small.batch(number))
         state, seen = step(state, variables, small.batch(number))
         assert int(state.iteration) == number + 1
+        assert bool(seen.meta_step) == (number % 3 == 0)
         if number % 3:
             expected = expected._replace(
                 meta_params=before.meta_params, meta_opt_state=before.meta_opt_state
             )
             assert np.isnan([seen.outer_loss, seen.meta_gradient_norm]).all()
-            info = info._replace(outer_loss=0.0, meta_gradient_norm=0.0)
+            info = info._replace(outer_loss=0.0, meta_gradient_norm=0.0, meta_step=False)
             seen = seen._replace(outer_loss=0.0, meta_gradient_norm=0.0)
         chex.assert_trees_all_close((state, seen), (expected, info), rtol=1e-10, atol=1e-14)
     with pytest.raises(ValueError, match="meta_every=0 came; wanted 1 or more"):

@@ -6,6 +6,7 @@ PYTHONPATH=. python tests/reliability/kills.py --kills 50 --seed 0
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import subprocess
 import sys
@@ -20,10 +21,10 @@ from experiments.files import checksums
 
 
 def begin(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Starts a run, and waits until it trains."""
+    """Starts a run, and waits until it has done a step."""
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
-    while process.poll() is None and b"step/s" not in log.read_bytes():
+    while process.poll() is None and b"loss" not in log.read_bytes():
         time.sleep(0.02)
     return process
 
@@ -35,10 +36,12 @@ def wait(process: subprocess.Popen[bytes], seconds: float) -> None:
         time.sleep(0.001)
 
 
-def wait_for_save(process: subprocess.Popen[bytes], run: Path) -> None:
-    """Waits until a checkpoint is being written."""
-    while process.poll() is None and not [*run.glob("checkpoints/*.orbax-checkpoint-tmp*")]:
-        time.sleep(0.001)
+def being_written(run: Path, since: float) -> bool:
+    """Whether a checkpoint that was begun after a time is not finished."""
+    with contextlib.suppress(FileNotFoundError):
+        unfinished = run.glob("checkpoints/*.orbax-checkpoint-tmp*")
+        return any(path.stat().st_ctime > since for path in unfinished)
+    return False
 
 
 def unreadable(run: Path) -> list[str]:
@@ -73,10 +76,12 @@ def main() -> int:
         damaged, left_out, kept = [], 0, []
         for kill in tqdm(range(options.kills), unit="kill"):
             log = folder / f"{kill}.log"
+            started = time.time()
             process = begin(command, environment, log)
             # Every second one while a checkpoint is written, which takes a quarter of a second.
             if kill % 2:
-                wait_for_save(process, cut)
+                while process.poll() is None and not being_written(cut, started):
+                    time.sleep(0.001)
                 wait(process, generator.uniform(0, 0.3))
             else:
                 wait(process, generator.uniform(0, 3))
@@ -85,7 +90,7 @@ def main() -> int:
                 return 1
             process.kill()
             process.wait()
-            while_saving += bool([*cut.glob("checkpoints/*.orbax-checkpoint-tmp*")])
+            while_saving += being_written(cut, started)
             damaged += unreadable(cut)
             left_out += log.read_text().count("is left out")
             kept.append(latest(cut))
