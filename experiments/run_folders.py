@@ -12,8 +12,9 @@ import numpy as np
 
 from experiments import transferred
 from experiments.config import METHODS
+from experiments.resume import CONFIG, METRICS, RESULT
 
-CONFIG, METRICS, RESULT = FILES = ("config.json", "metrics.jsonl", "result.json")
+FILES = (CONFIG, METRICS, RESULT)
 # What `experiments.runs` writes of a finished run.
 PARTS = {
     "images": ("train", "validation", "test", "classes"),

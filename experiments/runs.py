@@ -129,7 +129,7 @@ def finish(
     zoo.save(weights, result.variables)
     best = result.best_epoch
     write_json(
-        weights.with_name("result.json"),
+        weights.with_name(resume.RESULT),
         {
             "best_epoch": best.epoch,
             "val_accuracy": best.val_accuracy,
