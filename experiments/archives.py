@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from experiments.dataset import Dataset
-from experiments.folders import Folder, ImageFiles, default_crop_share
+from .dataset import Dataset
+from .folders import Folder, ImageFiles, default_crop_share
 
 
 def cifar(

@@ -21,8 +21,8 @@ import jax
 import numpy as np
 import optax
 
-from experiments import loop_rate, programs
-from experiments.programs import MATRICES, MODES, PLAIN, Program, Setting, iteration
+from . import loop_rate, programs
+from .programs import MATRICES, MODES, PLAIN, Program, Setting, iteration
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -156,7 +156,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Setting]:
-    parser = Parser(prog="python -m experiments.benchmark", description=__doc__)
+    parser = Parser(prog=f"python -m {__package__}.benchmark", description=__doc__)
     parser.add_argument(
         "--setting", choices=["small", "large"], default="small",
         help="small: ResNet-32 to VGG-9-BN at 32x32 (default); large: ResNet-34 to ResNet-18 at "

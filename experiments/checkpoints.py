@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments.errors import RunFailedError
-from experiments.files import checksums, replacing
+from .errors import RunFailedError
+from .files import checksums, replacing
 
 KEEP = 3  # checkpoints, the newest
 RECORD = "record"  # name of an array that is not the caller's

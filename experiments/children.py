@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
-from experiments import signals
+from . import signals
 
 Job = TypeVar("Job")
 

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from experiments.dataset import Images
-from experiments.devices import Devices
-from experiments.preprocess import normalise
 from l2t_jax import Network, Variables
+
+from .dataset import Images
+from .devices import Devices
+from .preprocess import normalise
 
 
 def compile_evaluation(network: Network, devices: Devices) -> Callable[[Variables, Any], Array]:

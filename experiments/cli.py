@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from experiments.errors import InterruptedRunError, RunFailedError
+from .errors import InterruptedRunError, RunFailedError
 
 Options = TypeVar("Options")
 
@@ -82,7 +82,7 @@ def parse(options: type[Options], prog: str, args: list[str] | None) -> Options:
                 tyro.cli,
                 options,
                 prog=f"python -m {prog}",
-                description=f"{inspect.getdoc(options)}\n\n{HELP}",
+                description=description(options, prog),
                 args=args,
                 config=(tyro.conf.FlagConversionOff,),
             )
@@ -96,6 +96,13 @@ def parse(options: type[Options], prog: str, args: list[str] | None) -> Options:
         raise ValueError(
             f"{first_message(errors.getvalue())} (python -m {prog} --help lists all options)"
         ) from None
+
+
+def description(options: type, prog: str) -> str:
+    """What the help says of a command, which may be installed under another package's name."""
+    written = inspect.getdoc(options) or ""
+    package = prog.rpartition(".")[0]
+    return f"{written.replace('python -m experiments.', f'python -m {package}.')}\n\n{HELP}"
 
 
 def arguments(options: Any) -> list[str]:

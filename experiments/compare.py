@@ -11,10 +11,10 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from experiments import children, cli, grid, resume
-from experiments.config import TaskName
-from experiments.grid import Run
-from experiments.progress import Progress, Start
+from . import children, cli, grid, resume
+from .config import TaskName
+from .grid import Run
+from .progress import Progress, Start
 
 # Options that say which images a run gets, and how many at a time.
 CHOICE = (
@@ -25,26 +25,26 @@ CHOICE = (
 
 @dataclass(frozen=True)
 class Options:
-    """Compare methods: one run of experiments.train for each method, task, seed and number of
+    """Compare methods: one run of the train command for each method, task, seed and number of
     images, the smallest number first, then seed by seed.
 
     Each run is a process of its own, with a folder and a log in --out. The same command again
     goes on where this one ended: runs that are done are skipped, those that were broken off go on
-    from their latest checkpoints. What comes after -- are options of experiments.train for all
-    runs.
+    from their latest checkpoints. What comes after -- are options of the train command for
+    all runs.
 
     Example: python -m experiments.compare --methods scratch fm:pairs=one-to-one l2t-ww --tasks
     cifar10 --per-class 50 100 --seeds 0 1 2 --out results --
     --source-weights tinyimagenet200_resnet32.pth.tar --epochs 100
     """
 
-    #: Methods of experiments.train, each with options of its own where wanted:
+    #: Methods of the train command, each with options of its own where wanted:
     #: fm:pairs=one-to-one, l2t-ww:where=constant,beta=1, l2t-ww:scheme=bilevel. Values that have
     #: blanks between them are put in quotes: "fm:source=resnet32 resnet20". scratch gets no source
     #: weights.
     methods: Annotated[tuple[str, ...], arg(metavar="METHOD[:OPTION=VALUE,...] ...")]
     #: Tasks of the paper. With none, --data after -- says what to train on, as for
-    #: experiments.train.
+    #: the train command.
     tasks: tuple[TaskName, ...] = ()
     #: Seeds; every combination is run once with each.
     seeds: Annotated[tuple[int, ...], arg(metavar="SEED ...")] = (0, 1, 2)
@@ -55,8 +55,8 @@ class Options:
     #: Runs at once. They share the processors and the accelerator's memory, which has to be enough
     #: for all of them.
     jobs: int = 1
-    #: Options of experiments.train for all runs, such as --source-weights FILE or --epochs 100;
-    #: python -m experiments.train --help lists them.
+    #: Options of the train command for all runs, such as --source-weights FILE or --epochs 100;
+    #: its --help lists them.
     common: Annotated[Positional[tuple[str, ...]], arg(metavar="-- OPTION ...")] = ()
 
 
@@ -105,7 +105,7 @@ def main(options: Options, start: Start = children.Process) -> int:
 
 def check_data(runs: Sequence[Run]) -> None:
     """Raises a ValueError where a run would find its data unfit; each choice is read once."""
-    from experiments import inputs  # and JAX, which the help can do without
+    from . import inputs  # and JAX, which the help can do without
 
     # Which images of a class a run gets goes by its seed; whether there are enough does not.
     key = attrgetter(*CHOICE)
@@ -118,4 +118,4 @@ def check_data(runs: Sequence[Run]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog="experiments.compare"))
+    sys.exit(cli.run(main, Options, prog=f"{__package__}.compare"))

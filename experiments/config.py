@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from tyro.conf import arg
 
-from experiments import tasks
-from experiments.options import RunOptions, check_ranges, finite
+from . import tasks
+from .options import RunOptions, check_ranges, finite
 
 MethodName = Literal["scratch", "finetune", "lwf", "at", "lwf+at", "fm", "l2t-w", "l2t-ww"]
 METHODS: tuple[MethodName, ...] = get_args(MethodName)

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from experiments import npz_files
-from experiments.dataset import Dataset
-from experiments.folders import ImageFiles, tell
-from experiments.listing import list_folder
+from . import npz_files
+from .dataset import Dataset
+from .folders import ImageFiles, tell
+from .listing import list_folder
 
 MAX_CLASSES = 100_000  # a file of few bytes could name any number
 

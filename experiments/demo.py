@@ -12,11 +12,12 @@ import numpy as np
 from tqdm import tqdm
 from tyro.conf import arg
 
-from experiments import cli, data, dataset, devices, jitted, loop, methods, plots, schedules
-from experiments.config import Config, MethodName
-from experiments.feed import InMemory
 from l2t_jax import Network, Variables, all_pairs, concatenate, join_variables
 from l2t_jax.models import cifar_resnet
+
+from . import cli, data, dataset, devices, jitted, loop, methods, plots, schedules
+from .config import Config, MethodName
+from .feed import InMemory
 
 SIZE = 8  # pixels: scikit-learn's digits as they are
 COLOURS = ("red", "green")
@@ -184,4 +185,4 @@ def report(folder: Path, options: Options, outcomes: dict[str, Outcome], seconds
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog="experiments.demo"))
+    sys.exit(cli.run(main, Options, prog=f"{__package__}.demo"))

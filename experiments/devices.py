@@ -12,7 +12,7 @@ from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from experiments.errors import RunFailedError
+from .errors import RunFailedError
 
 
 class Devices(NamedTuple):

@@ -12,8 +12,8 @@ import numpy as np
 from tqdm import tqdm
 from tyro.conf import arg
 
-from experiments import classify, cli, devices, inputs, zoo
-from experiments.options import DATA
+from . import classify, cli, devices, inputs, zoo
+from .options import DATA
 
 
 @dataclass(frozen=True)
@@ -93,4 +93,4 @@ def main(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog="experiments.evaluate"))
+    sys.exit(cli.run(main, Options, prog=f"{__package__}.evaluate"))

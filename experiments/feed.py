@@ -10,10 +10,11 @@ import jax
 import numpy as np
 from jax import Array
 
-from experiments.dataset import Dataset
-from experiments.devices import Devices
-from experiments.preprocess import pad_crop_flip
 from l2t_jax import Batch
+
+from .dataset import Dataset
+from .devices import Devices
+from .preprocess import pad_crop_flip
 
 
 class TrainingData(Protocol):

@@ -57,7 +57,7 @@ def first_not_finite(info: Any) -> str:
 
 
 def means(infos: list[Any]) -> dict[str, Any]:
-    """Means over steps of each figure.
+    """Means over steps of each figure; the score is called what it is here, ``accuracy``.
 
     What a step did not have is NaN, and the mean is over the others.
 
@@ -65,7 +65,7 @@ def means(infos: list[Any]) -> dict[str, Any]:
       infos: methods' infos on the host.
     """
     mean = jax.tree.map(lambda *values: mean_of_numbers(np.array(values)), *infos)
-    return mean._asdict()
+    return {{"score": "accuracy"}.get(name, name): value for name, value in mean._asdict().items()}
 
 
 def mean_of_numbers(values: np.ndarray) -> np.ndarray:

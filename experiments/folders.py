@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from experiments import decoding
+from . import decoding
 
 Result = TypeVar("Result")
 

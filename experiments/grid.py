@@ -11,10 +11,10 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments import cli
-from experiments.config import Config
+from . import cli
+from .config import Config
 
-TRAIN = "experiments.train"
+TRAIN = f"{__package__}.train"
 # A comma between options, not one within a list of pairs.
 COMMA = re.compile(r",(?=[a-z][a-z_-]*=)")
 # Options of a run that are not for the user of a comparison to give, and what is instead.

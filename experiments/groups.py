@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments import settings
-from experiments.config import METHODS
-from experiments.run_folders import Run
-from experiments.settings import DATA
+from . import settings
+from .config import METHODS
+from .run_folders import Run
+from .settings import DATA
 
 # Options whose value says enough.
 PLAIN = ("source", "target", "pairs", "where", "scheme", "augment")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import data, dataset, official
-from experiments.devices import Devices
-from experiments.feed import InMemory, TrainingData, check_batch_size
-from experiments.folders import LARGE, ImageFiles, check
-from experiments.options import RunOptions
+from . import data, dataset, official
+from .devices import Devices
+from .feed import InMemory, TrainingData, check_batch_size
+from .folders import LARGE, ImageFiles, check
+from .options import RunOptions
 
 Splits = dataset.Splits[dataset.Dataset | ImageFiles]
 
@@ -144,7 +144,7 @@ def training_data(
         )
         yield InMemory(train, devices, options.batch_size, options.seed, augment=augment)
         return
-    from experiments.stream import FromFiles  # nothing else needs Grain
+    from .stream import FromFiles  # nothing else needs Grain
 
     feed = FromFiles(
         train,

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from experiments import figures
-from experiments.classify import compile_evaluation
-from experiments.devices import Devices
-from experiments.feed import TrainingData
-from experiments.preprocess import normalise
 from l2t_jax import Batch, Method, Network, Variables
+
+from . import figures
+from .classify import compile_evaluation
+from .devices import Devices
+from .feed import TrainingData
+from .preprocess import normalise
 
 
 class Compiled(NamedTuple):

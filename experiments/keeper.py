@@ -6,10 +6,10 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 
-from experiments import points
-from experiments.checkpoints import Checkpoints
-from experiments.errors import InterruptedRunError
-from experiments.points import Point
+from . import points
+from .checkpoints import Checkpoints
+from .errors import InterruptedRunError
+from .points import Point
 
 # Seconds that have to go by between two checkpoints after epochs; shorter epochs get fewer.
 BETWEEN = 1.0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.folders import Folder, ImageFiles, default_crop_share, shown, tell
+from .folders import Folder, ImageFiles, default_crop_share, shown, tell
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 # What systems leave behind, beside hidden files.

@@ -11,14 +11,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from experiments import figures
-from experiments.classify import accuracy
-from experiments.dataset import Images
-from experiments.errors import RunFailedError
-from experiments.feed import TrainingData
-from experiments.jitted import Compiled, first_state, with_learning_rate
-from experiments.points import Epoch, Point
 from l2t_jax import Batch, Variables, target_variables
+
+from . import figures
+from .classify import accuracy
+from .dataset import Images
+from .errors import RunFailedError
+from .feed import TrainingData
+from .jitted import Compiled, first_state, with_learning_rate
+from .points import Epoch, Point
 
 
 class Schedule(NamedTuple):

@@ -8,11 +8,12 @@ import jax
 import numpy as np
 import optax
 
-from experiments import devices, jitted, loop, programs
-from experiments.dataset import Dataset
-from experiments.feed import InMemory
-from experiments.points import Epoch
 from l2t_jax import Network, baselines
+
+from . import devices, jitted, loop, programs
+from .dataset import Dataset
+from .feed import InMemory
+from .points import Epoch
 
 EPOCH = 8  # steps
 

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import jax
 import optax
 
-from experiments.config import Config
-from experiments.options import RunOptions
 from l2t_jax import (
     MetaNetwork,
     Method,
@@ -26,6 +24,9 @@ from l2t_jax import (
     uniform_pairs,
 )
 from l2t_jax.matching import Pair
+
+from .config import Config
+from .options import RunOptions
 
 # The published code's heads of "where".
 ACTIVATIONS = {

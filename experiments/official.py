@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments import archives, npz_files, prepared
-from experiments.dataset import Dataset, Splits, hold_out
-from experiments.folders import ImageFiles
+from . import archives, npz_files, prepared
+from .dataset import Dataset, Splits, hold_out
+from .folders import ImageFiles
 
 # Training and test images.
 Parts = tuple[Dataset | ImageFiles, Dataset | ImageFiles]

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from experiments.official import SETS
+from .official import SETS
 
 # Where a run's files are, what it ran on and how it was kept, which its figures do not depend on.
 PLACES = {

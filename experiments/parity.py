@@ -12,8 +12,8 @@ import numpy as np
 import tyro
 from tyro.conf import arg
 
-from experiments import cli, records
-from experiments.replay import Figures, replay
+from . import cli, records
+from .replay import Figures, replay
 
 TOLERANCE = 1e-8
 
@@ -170,4 +170,4 @@ def main(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog="experiments.parity"))
+    sys.exit(cli.run(main, Options, prog=f"{__package__}.parity"))

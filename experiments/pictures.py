@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import curves, plots
-from experiments.groups import Arranged, Group
-from experiments.table import Table
+from . import curves, plots
+from .groups import Arranged, Group
+from .table import Table
 
 Picture = tuple[str, str]
 

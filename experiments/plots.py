@@ -10,8 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.dataset import Dataset
 from l2t_jax.matching import Pair
+
+from .dataset import Dataset
 
 matplotlib.use("Agg")
 

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from experiments.checkpoints import Saved
 from l2t_jax import target_variables
+
+from .checkpoints import Saved
 
 # What of a point is trees of arrays; the rest is its record.
 TREES = ("state", "best", "infos")

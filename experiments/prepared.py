@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.folders import ImageFiles, default_crop_share
+from .folders import ImageFiles, default_crop_share
 
 PREFIX = "tfds:"
 

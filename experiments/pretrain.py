@@ -9,9 +9,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from experiments import cli, devices, jitted, methods, runs, schedules, session, zoo
-from experiments.options import RunOptions
 from l2t_jax import baselines, output_shapes
+
+from . import cli, devices, jitted, methods, runs, schedules, session, zoo
+from .options import RunOptions
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Options(RunOptions, Choice):
-    """Train a source network on a data set, for experiments.train to transfer from.
+    """Train a source network on a data set, for the train command to transfer from.
 
     The best epoch's weights (by validation accuracy) go to the run folder's source.safetensors.
 
@@ -61,4 +62,4 @@ def main(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog="experiments.pretrain"))
+    sys.exit(cli.run(main, Options, prog=f"{__package__}.pretrain"))

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
-from experiments import children, cli, files, grid, resume
-from experiments.grid import Run
+from . import children, cli, files, grid, resume
+from .grid import Run
 
 Start = Callable[[list[str], BinaryIO, dict[str, str]], children.Child]
 

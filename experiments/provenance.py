@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from experiments.devices import Devices
+from .devices import Devices
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "l2t_jax")
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import npz_files
+from . import npz_files
 
 # Parameters in the published networks' lists that no layer uses.
 UNUSED = re.compile(

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import records
 from l2t_jax import (
     Affine,
     Batch,
@@ -42,6 +41,8 @@ from l2t_jax.models import (
     torch_formats,
     vgg,
 )
+
+from . import records
 
 Named = dict[str, np.ndarray]
 

@@ -13,9 +13,9 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from experiments import cli, groups, pictures, provenance, run_folders, settings, table
-from experiments.groups import Arranged, Group
-from experiments.run_folders import Found, Run
+from . import cli, groups, pictures, provenance, run_folders, settings, table
+from .groups import Arranged, Group
+from .run_folders import Found, Run
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Options:
     Example: python -m experiments.report runs --out report
     """
 
-    #: Folders of runs of experiments.train, or folders that hold some at any depth.
+    #: Folders of runs of the train command, or folders that hold some at any depth.
     runs: Positional[Annotated[tuple[Path, ...], arg(metavar="RUNS ...")]]
     #: Folder for the report; the files of an earlier one are replaced.
     out: Annotated[Path, arg(metavar="FOLDER")] = Path("report")
@@ -43,7 +43,7 @@ def main(options: Options) -> int:
     found = run_folders.find(options.runs)
     if not found.runs:
         raise ValueError(
-            f"no finished run of experiments.train in {' '.join(map(str, options.runs))}, only "
+            f"no finished run of the train command in {' '.join(map(str, options.runs))}, only "
             f"{len(found.unfinished)} unfinished and {len(found.unreadable)} unreadable ones"
             + "".join(f"; {folder}: {why}" for folder, why in found.unreadable[:1])
         )
@@ -195,4 +195,4 @@ def duration(seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog="experiments.report"))
+    sys.exit(cli.run(main, Options, prog=f"{__package__}.report"))

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.files import plain
-from experiments.options import PLACES, RunOptions
+from .files import plain
+from .options import PLACES, RunOptions
 
 CONFIG, RESULT, METRICS = "config.json", "result.json", "metrics.jsonl"
 CHECKPOINTS, LOCK = "checkpoints", ".lock"

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments import transferred
-from experiments.config import METHODS
-from experiments.resume import CONFIG, METRICS, RESULT
+from . import transferred
+from .config import METHODS
+from .resume import CONFIG, METRICS, RESULT
 
 FILES = (CONFIG, METRICS, RESULT)
 # What `experiments.runs` writes of a finished run.

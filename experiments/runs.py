@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from jax.experimental import multihost_utils
 
-from experiments import devices, files, inputs, loop, provenance, resume, zoo
-from experiments.errors import RunFailedError
-from experiments.files import write_json
-from experiments.options import RunOptions
+from . import devices, files, inputs, loop, provenance, resume, zoo
+from .errors import RunFailedError
+from .files import write_json
+from .options import RunOptions
 
 
 def is_done(options: RunOptions) -> bool:

@@ -13,14 +13,15 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from experiments import devices, inputs, jitted, loop, points, resume, signals
-from experiments.checkpoints import Checkpoints, Saved
-from experiments.feed import TrainingData
-from experiments.files import plain
-from experiments.keeper import Keeper
-from experiments.options import RunOptions
-from experiments.points import Epoch, Point
 from l2t_jax import Variables
+
+from . import devices, inputs, jitted, loop, points, resume, signals
+from .checkpoints import Checkpoints, Saved
+from .feed import TrainingData
+from .files import plain
+from .keeper import Keeper
+from .options import RunOptions
+from .points import Epoch, Point
 
 
 def train(
@@ -72,7 +73,7 @@ def train(
 
         def on_step(number: int, info: Any) -> None:
             bar.set_postfix_str(
-                f"loss {float(info.loss):.3f} acc {float(info.accuracy):.2f} best val {best:.3f}",
+                f"loss {float(info.loss):.3f} acc {float(info.score):.2f} best val {best:.3f}",
                 refresh=False,
             )
             bar.update()

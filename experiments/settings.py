@@ -7,11 +7,11 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.config import METHODS, Config
-from experiments.files import plain
-from experiments.options import PLACES
-from experiments.run_folders import Run
-from experiments.tasks import TASKS
+from .config import METHODS, Config
+from .files import plain
+from .options import PLACES
+from .run_folders import Run
+from .tasks import TASKS
 
 # Which images; the rest of the options says how they are learned.
 DATA = ("task", "data", "test_data", "image_size", "test_fraction", "val_fraction", "crop_share",
@@ -59,7 +59,7 @@ def command(run: Run) -> str:
         if name not in ("method", "run_dir") and said and value not in (None, "unknown"):
             values = value if isinstance(value, list) else [value]
             words += [option(name), *map(str, values)]
-    return f"python -m experiments.train {shlex.join(words)}"
+    return f"python -m {__package__}.train {shlex.join(words)}"
 
 
 def option(name: str) -> str:

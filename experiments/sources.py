@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import jax
 
-from experiments import zoo
 from l2t_jax import Network, Outputs, Variables, concatenate, join_variables, output_shapes
+
+from . import zoo
 
 
 class Sources(NamedTuple):

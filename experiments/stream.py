@@ -9,10 +9,11 @@ import grain
 import numpy as np
 from absl import flags
 
-from experiments.devices import Devices
-from experiments.feed import check_batch_size, epoch_order, steps_per_epoch
-from experiments.folders import ImageFiles
 from l2t_jax import Batch
+
+from .devices import Devices
+from .feed import check_batch_size, epoch_order, steps_per_epoch
+from .folders import ImageFiles
 
 # Batches that every worker holds ready.
 AHEAD = 2

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from experiments.groups import Arranged, Group
+from .groups import Arranged, Group
 
 
 class Cell(NamedTuple):

@@ -8,7 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import (
+from l2t_jax import Batch, output_shapes
+from l2t_jax.matching import Pair
+
+from . import (
     cli,
     devices,
     inputs,
@@ -23,10 +26,8 @@ from experiments import (
     transferred,
     zoo,
 )
-from experiments.config import Config
-from experiments.pairs import choose_pairs
-from l2t_jax import Batch, output_shapes
-from l2t_jax.matching import Pair
+from .config import Config
+from .pairs import choose_pairs
 
 
 def main(config: Config) -> int:
@@ -110,4 +111,4 @@ def draw(config: Config, pairs: list[Pair], layers: list[str], result: loop.Resu
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Config, prog="experiments.train"))
+    sys.exit(cli.run(main, Config, prog=f"{__package__}.train"))

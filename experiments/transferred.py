@@ -11,14 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from experiments import npz_files
-from experiments.classify import batches
-from experiments.dataset import Images
-from experiments.devices import Devices
-from experiments.preprocess import normalise
 from l2t_jax import MetaNetwork, MetaParams, Network, Variables
 from l2t_jax.matching import Pair
 from l2t_jax.meta_networks import pool_pairs
+
+from . import npz_files
+from .classify import batches
+from .dataset import Images
+from .devices import Devices
+from .preprocess import normalise
 
 FILE = "channel_weights.npz"  # in a run folder
 

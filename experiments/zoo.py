@@ -9,18 +9,29 @@ import jax
 import jax.numpy as jnp
 import safetensors.numpy
 
-from experiments.files import replacing
 from l2t_jax import Network, Variables
-from l2t_jax.models import cifar_resnet, from_torch, imagenet_resnet, to_torch, torch_formats, vgg
+from l2t_jax.models import (
+    cifar_resnet,
+    from_torch,
+    imagenet_resnet,
+    to_torch,
+    torch_formats,
+    vgg,
+    vit,
+)
 from l2t_jax.models.resnet import IMAGENET_STAGES
+from l2t_jax.models.vit import SIZES
+
+from .files import replacing
 
 NAMES = (
     "resnetN with N = 18, 34, 50, 101, 152 (ImageNet form) or another 6n+2 (CIFAR form), "
-    "cifar-resnetN, vggN or vggN_bn with N = 9, 11, 13, 16, 19"
+    "cifar-resnetN, vggN or vggN_bn with N = 9, 11, 13, 16, 19, "
+    f"vit_SIZE_patchN with SIZE = {', '.join(SIZES)} and N pixels"
 )
 
 # Names of the bundled networks' last layers; the last one found is the classifier.
-HEADS = ("fc", "classifier", "classifier.6")
+HEADS = ("fc", "head", "classifier", "classifier.6")
 
 
 def network(name: str, classes: int, precision: str = "float32") -> Network:
@@ -36,8 +47,13 @@ def network(name: str, classes: int, precision: str = "float32") -> Network:
       The network.
 
     Raises:
-      ValueError: an unknown name or depth, or no class.
+      ValueError: an unknown name or depth, no class, or a precision that the network lacks.
     """
+    transformer = re.fullmatch(r"vit_([a-z]+)_patch(\d{1,4})", name)
+    if transformer is not None:
+        if precision != "float32":
+            raise ValueError(f"{precision} came for {name}; vision transformers are float32 only")
+        return vit(transformer[1], classes, patch=int(transformer[2]))
     match = re.fullmatch(r"(cifar-resnet|resnet|vgg)(\d{1,4})(_bn)?", name)
     if match is None or (match[3] and match[1] != "vgg"):
         raise ValueError(f"unknown network {name!r}; known are {NAMES}")

@@ -36,6 +36,7 @@ from l2t_jax.networks import (
     output_shapes,
 )
 from l2t_jax.schemes import bilevel, two_stage
+from l2t_jax.tokens import tokens_to_map, with_token_maps
 from l2t_jax.unroll import reverse_meta_gradient, unroll
 
 __all__ = [
@@ -76,8 +77,10 @@ __all__ = [
     "reverse_meta_gradient",
     "softmax_channels",
     "target_variables",
+    "tokens_to_map",
     "two_stage",
     "uniform_channels",
     "uniform_pairs",
     "unroll",
+    "with_token_maps",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -12,6 +13,7 @@ from l2t_jax._typing import Array, Float, Int, PyTree
 from l2t_jax.networks import Variables
 
 TaskLoss = Callable[[Array, PyTree], Array]
+Score = Callable[[Array, PyTree], Array]
 
 
 class Batch(NamedTuple):
@@ -19,11 +21,12 @@ class Batch(NamedTuple):
 
     Attributes:
       images: ``[B, H, W, channels]``, real.
-      labels: the samples' classes, ``[B]`` integers.
+      labels: what the task's loss compares the logits with; class numbers ``[B]`` for the default
+        `cross_entropy`, else any pytree of arrays ``[B, ...]``.
     """
 
     images: Array
-    labels: Int[Array, " b"]
+    labels: PyTree
 
 
 class Inner(NamedTuple):
@@ -67,25 +70,51 @@ def target_variables(state: InnerState) -> Variables:
     return Variables(state.inner.params, state.model_state)
 
 
-def cross_entropy(logits: Float[Array, "b classes"], labels: Int[Array, " b"]) -> Float[Array, ""]:
+def cross_entropy(
+    logits: Float[Array, "*batch classes"], labels: Int[Array, " *batch"]
+) -> Float[Array, ""]:
     """Mean cross-entropy over the batch, ``-1/B Σ_b log softmax(logits_b)[label_b]``.
 
     Args:
-      logits: ``[B, classes]``.
-      labels: ``[B]``, from 0 to ``classes - 1``.
+      logits: ``[B, classes]``, or ``[B, ..., classes]`` where every position has a class.
+      labels: ``[B]`` or ``[B, ...]``, from 0 to ``classes - 1``.
 
     Returns:
       A scalar in nats.
 
     Example:
-      >>> float(cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3])).round(4))
+      >>> round(float(cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3]))), 4)
       1.3863
     """
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-def accuracy(logits: Float[Array, "b classes"], labels: Int[Array, " b"]) -> Float[Array, ""]:
-    """Share of samples whose largest logit is at the label, from 0 to 1."""
+def accuracy(logits: Array, labels: PyTree) -> Float[Array, ""]:
+    """Share of labels at which the largest logit is, ``1/B Σ_b [argmax(logits_b) = label_b]``.
+
+    Args:
+      logits: ``[B, classes]``, or ``[B, ..., classes]`` where every position has a class.
+      labels: ``[B]`` or ``[B, ...]``, from 0 to ``classes - 1``.
+
+    Returns:
+      A scalar from 0 to 1.
+
+    Raises:
+      ValueError: labels that are no class numbers, one for each row of logits.
+
+    Example:
+      >>> float(accuracy(jnp.array([[0.1, 0.9], [0.8, 0.2]]), jnp.array([1, 1])))
+      0.5
+    """
+    given = [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(labels)]
+    if [shape for shape, _ in given] != [logits.shape[:-1]] or not all(
+        jnp.issubdtype(dtype, jnp.integer) for _, dtype in given
+    ):
+        labels_came = " and ".join(f"{dtype}{list(shape)}" for shape, dtype in given) or "none"
+        raise ValueError(
+            f"labels {labels_came} came for logits {list(logits.shape)}; wanted class numbers "
+            f"{list(logits.shape[:-1])}, or another `score` with another `task_loss`"
+        )
     return jnp.mean(jnp.argmax(logits, axis=-1) == labels, dtype=logits.dtype)
 
 
@@ -98,9 +127,10 @@ def check_batch(batch: Batch) -> None:
     Raises:
       ValueError: no samples, or batch sizes that differ.
     """
-    images, labels = jnp.shape(batch.images), jnp.shape(batch.labels)
-    if not images or images[:1] != labels[:1] or images[0] == 0:
+    images = jnp.shape(batch.images)
+    labels = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch.labels)]
+    if not images or images[0] == 0 or any(shape[:1] != images[:1] for shape in labels):
         raise ValueError(
-            f"images of shape {images} and labels of shape {labels} came; "
+            f"images of shape {images} and labels of shape {' and '.join(map(str, labels))} came; "
             "wanted the same number of samples, at least one"
         )

@@ -11,7 +11,16 @@ import optax
 
 from l2t_jax._typing import Array, Bool, Float, Int, PyTree
 from l2t_jax.adjoint import mixed_meta_gradient
-from l2t_jax.base import Batch, Inner, Method, TaskLoss, accuracy, check_batch, cross_entropy
+from l2t_jax.base import (
+    Batch,
+    Inner,
+    Method,
+    Score,
+    TaskLoss,
+    accuracy,
+    check_batch,
+    cross_entropy,
+)
 from l2t_jax.matching import (
     Pair,
     channel_errors,
@@ -62,7 +71,7 @@ class Info(NamedTuple):
       task_loss: the task's loss on the batch.
       matching_loss: the matching loss, before β.
       outer_loss: the task's loss at the end of the virtual steps.
-      accuracy: share of the batch classified right, from 0 to 1.
+      score: the score of the batch's logits, by default the share classified right.
       pair_weights: mean λ of each pair over the batch, ``[pairs]``.
       gradient_norm: Euclidean norm of the real step's gradient.
       meta_gradient_norm: Euclidean norm of the meta-gradient.
@@ -73,7 +82,7 @@ class Info(NamedTuple):
     task_loss: Float[Array, ""]
     matching_loss: Float[Array, ""]
     outer_loss: Float[Array, ""]
-    accuracy: Float[Array, ""]
+    score: Float[Array, ""]
     pair_weights: Float[Array, " pairs"]
     gradient_norm: Float[Array, ""]
     meta_gradient_norm: Float[Array, ""]
@@ -89,10 +98,11 @@ def l2t(
     meta_optimizer: optax.GradientTransformation,
     what: MetaNetwork | None = None,
     where: MetaNetwork | None = None,
-    beta: float = 0.5,
+    beta: float | Array = 0.5,
     unroll_steps: int = 2,
     scheme: Scheme = two_stage,
     task_loss: TaskLoss = cross_entropy,
+    score: Score = accuracy,
     meta_gradient: MetaGradient = mixed_meta_gradient,
     meta_every: int = 1,
 ) -> Method:
@@ -123,7 +133,9 @@ def l2t(
         nothing virtual depends on the meta-parameters and they stay as they are: plain training
         on the sum of both losses.
       scheme: which losses the virtual steps take, `two_stage` or `bilevel`.
-      task_loss: ``(logits, labels) -> scalar``, with class numbers as labels.
+      task_loss: ``(logits, labels) -> scalar``, the labels as they are in the batch.
+      score: ``(logits, labels) -> scalar``, a figure for people that takes no part in training;
+        by default the share that is classified right.
       meta_gradient: how to differentiate through the virtual steps, see `l2t_jax.unroll`.
       meta_every: k, 2 and 3 are done in the first of every k iterations only; 1 in the paper.
 
@@ -273,7 +285,7 @@ def l2t(
             task_loss=task,
             matching_loss=matching,
             outer_loss=outer_loss,
-            accuracy=accuracy(logits, batch.labels),
+            score=score(logits, batch.labels),
             pair_weights=jnp.mean(pair_weights, axis=0),
             gradient_norm=optax.tree.norm(gradient),
             meta_gradient_norm=norm,

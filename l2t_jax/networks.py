@@ -157,8 +157,8 @@ def output_shapes(network: Network, variables: Variables, images: ArrayOrShape) 
     for index, feature in enumerate(outputs.features):
         if feature.ndim != 4:
             raise ValueError(
-                f"feature map {index} has shape {feature.shape} (rank {feature.ndim}); "
-                "wanted rank 4, [batch, height, width, channels]"
+                f"feature map {index} has shape {feature.shape} (rank {feature.ndim}); wanted "
+                "rank 4, [batch, height, width, channels] (`with_token_maps` makes it of tokens)"
             )
     for what, array in [("logits", outputs.logits)] + [
         (f"feature map {i}", f) for i, f in enumerate(outputs.features)

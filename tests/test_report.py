@@ -241,7 +241,7 @@ def test_bad_input_is_told_in_one_line(tmp_path, capsys):
     cases = {
         tmp_path / "nowhere": "is no folder; wanted run folders",
         tmp_path / "empty": "no run in",
-        tmp_path / "begun": "no finished run of experiments.train in",
+        tmp_path / "begun": "no finished run of the train command in",
     }
     for folder, message in cases.items():
         assert run_report(folder, "--out", tmp_path / "out") == 2

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from l2t_jax._typing import Array
-from l2t_jax.base import Batch, Method, TaskLoss, cross_entropy, target_variables
+from l2t_jax.base import Batch, Method, Score, TaskLoss, accuracy, cross_entropy, target_variables
 from l2t_jax.baselines.training import State, scratch
 from l2t_jax.networks import Network, Variables, output_shapes
 
@@ -83,6 +83,7 @@ def finetune(
     *,
     optimizer: optax.GradientTransformation,
     task_loss: TaskLoss = cross_entropy,
+    score: Score = accuracy,
 ) -> Method:
     """Training on the task's loss alone, from the source's parameters and batch statistics.
 
@@ -90,7 +91,9 @@ def finetune(
       source: the trained network.
       target: one of the same architecture; the number of classes may differ.
       optimizer: any optax transformation.
-      task_loss: ``(logits, labels) -> scalar``, with class numbers as labels.
+      task_loss: ``(logits, labels) -> scalar``, the labels as they are in the batch.
+      score: ``(logits, labels) -> scalar``, a figure for people that takes no part in training;
+        by default the share that is classified right.
 
     Returns:
       A `Method` with `State` and `Info` of `scratch`; only `init` looks at the source's variables.
@@ -98,7 +101,7 @@ def finetune(
     Raises:
       ValueError: the architectures differ (when `init` is called or traced; see `from_source`).
     """
-    method = scratch(target, optimizer=optimizer, task_loss=task_loss)
+    method = scratch(target, optimizer=optimizer, task_loss=task_loss, score=score)
 
     def init(key: Array, source_variables: Variables, batch: Batch) -> State:
         state = method.init(key, source_variables, batch)

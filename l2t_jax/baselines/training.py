@@ -9,7 +9,16 @@ import jax
 import optax
 
 from l2t_jax._typing import Array, Float, PyTree
-from l2t_jax.base import Batch, Inner, Method, TaskLoss, accuracy, check_batch, cross_entropy
+from l2t_jax.base import (
+    Batch,
+    Inner,
+    Method,
+    Score,
+    TaskLoss,
+    accuracy,
+    check_batch,
+    cross_entropy,
+)
 from l2t_jax.networks import Network, Outputs, Variables, output_shapes
 from l2t_jax.unroll import apply_gradient
 
@@ -35,14 +44,14 @@ class Info(NamedTuple):
       loss: the loss that was minimised, ``task_loss + Σ weight · penalty``.
       task_loss: the task's loss on the batch.
       penalties: each penalty by its name, before its weight.
-      accuracy: share of the batch classified right, from 0 to 1.
+      score: the score of the batch's logits, by default the share classified right.
       gradient_norm: Euclidean norm of the loss's gradient.
     """
 
     loss: Float[Array, ""]
     task_loss: Float[Array, ""]
     penalties: dict[str, Array]
-    accuracy: Float[Array, ""]
+    score: Float[Array, ""]
     gradient_norm: Float[Array, ""]
 
 
@@ -67,13 +76,16 @@ def scratch(
     *,
     optimizer: optax.GradientTransformation,
     task_loss: TaskLoss = cross_entropy,
+    score: Score = accuracy,
 ) -> Method:
     """Training on the task's loss alone; there is no source, and ``source_variables`` is ignored.
 
     Args:
       target: the network to train.
       optimizer: any optax transformation.
-      task_loss: ``(logits, labels) -> scalar``, with class numbers as labels.
+      task_loss: ``(logits, labels) -> scalar``, the labels as they are in the batch.
+      score: ``(logits, labels) -> scalar``, a figure for people that takes no part in training;
+        by default the share that is classified right.
 
     Returns:
       A `Method` with `State` and `Info` of `with_penalties`; there are no penalties.
@@ -82,7 +94,9 @@ def scratch(
         lambda key, images: Variables((), ()),
         lambda variables, images, *, train: Outputs(images, (), ()),
     )
-    method = with_penalties(nothing, target, {}, optimizer=optimizer, task_loss=task_loss)
+    method = with_penalties(
+        nothing, target, {}, optimizer=optimizer, task_loss=task_loss, score=score
+    )
     empty = Variables((), ())
     return Method(
         lambda key, source_variables, batch: method.init(key, empty, batch),
@@ -93,10 +107,11 @@ def scratch(
 def with_penalties(
     source: Network,
     target: Network,
-    penalties: Mapping[str, tuple[float, Penalty]],
+    penalties: Mapping[str, tuple[float | Array, Penalty]],
     *,
     optimizer: optax.GradientTransformation,
     task_loss: TaskLoss = cross_entropy,
+    score: Score = accuracy,
 ) -> Method:
     """Training on ``task_loss + Σ weight · penalty(source outputs, target outputs)``.
 
@@ -105,7 +120,9 @@ def with_penalties(
       target: the network to train.
       penalties: what ties the two: by name, weights and penalties.
       optimizer: any optax transformation.
-      task_loss: ``(logits, labels) -> scalar``, with class numbers as labels.
+      task_loss: ``(logits, labels) -> scalar``, the labels as they are in the batch.
+      score: ``(logits, labels) -> scalar``, a figure for people that takes no part in training;
+        by default the share that is classified right.
 
     Returns:
       A `Method`: ``init(key, source_variables, batch) -> State`` and
@@ -167,7 +184,7 @@ def with_penalties(
             loss=total,
             task_loss=task,
             penalties=values,
-            accuracy=accuracy(outputs.logits, batch.labels),
+            score=score(outputs.logits, batch.labels),
             gradient_norm=optax.tree.norm(gradient),
         )
 

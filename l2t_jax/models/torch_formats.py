@@ -18,6 +18,7 @@ import safetensors
 import safetensors.numpy
 
 from l2t_jax.models import pickles
+from l2t_jax.models.hugging_face import torchvision_names
 from l2t_jax.models.torch_tensors import BUILDERS, Storage, arrays, refer_to
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -147,7 +148,8 @@ def find_state_dict(tree: Any) -> dict[str, np.ndarray]:
         ``model_state_dict``, ``model`` or ``target_model``.
 
     Returns:
-      The mapping; a prefix ``module.`` that all names share is taken off.
+      The mapping; a prefix ``module.`` that all names share is taken off, and names of Hugging
+      Face's ResNets have become torchvision's.
 
     Raises:
       ValueError: there is no such mapping.
@@ -164,4 +166,4 @@ def find_state_dict(tree: Any) -> dict[str, np.ndarray]:
         raise ValueError(f"no tensors at the top level nor under state_dict came, only {found}")
     if all(name.startswith("module.") for name in arrays):
         arrays = {name.removeprefix("module."): value for name, value in arrays.items()}
-    return arrays
+    return torchvision_names(arrays)

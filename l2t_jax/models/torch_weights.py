@@ -14,6 +14,9 @@ from l2t_jax.networks import Variables
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 _PARTS = ("params", "batch_stats")
+# Axes of the kernels, by their rank.
+_TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0)}
+_FROM_TORCH = {4: (2, 3, 1, 0), 2: (1, 0)}
 
 
 def torch_names(variables: Variables) -> dict[str, tuple[str, ...]]:
@@ -52,7 +55,7 @@ def from_torch(
     """Variables with the values of a PyTorch state dict.
 
     Convolution kernels go from (out, in, h, w) to (h, w, in, out), linear ones from (out, in) to
-    (in, out).
+    (in, out); all else stays as it is.
 
     Args:
       state_dict: names to arrays, in PyTorch's layout.
@@ -123,13 +126,12 @@ def _flatten(variables: Variables) -> dict[tuple[str, ...], Any]:
 
 
 def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else shape[::-1]
+    return tuple(shape[axis] for axis in _TO_TORCH.get(len(shape), range(len(shape))))
 
 
 def _to_torch_layout(array: np.ndarray) -> np.ndarray:
-    axes = (3, 2, 0, 1) if array.ndim == 4 else None
-    return np.ascontiguousarray(array.transpose(axes))
+    return np.ascontiguousarray(array.transpose(_TO_TORCH.get(array.ndim, range(array.ndim))))
 
 
 def _from_torch_layout(array: np.ndarray) -> np.ndarray:
-    return array.transpose((2, 3, 1, 0) if array.ndim == 4 else None)
+    return array.transpose(_FROM_TORCH.get(array.ndim, range(array.ndim)))
