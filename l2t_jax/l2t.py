@@ -202,9 +202,8 @@ def l2t(
         check_batch(batch)
         check_batch(outer_batch)
         # The source is frozen: whoever differentiates a step gets no gradient of its weights.
-        source_features = jax.lax.stop_gradient(
-            source.apply(source_variables, batch.images, train=False).features
-        )
+        frozen = jax.lax.stop_gradient(source_variables)
+        source_features = source.apply(frozen, batch.images, train=False).features
 
         def weigh(meta_params: MetaParams) -> tuple[tuple[Array, ...], Array]:
             return error_weights(what, where, meta_params, source_features, pairs)

@@ -64,7 +64,7 @@ class Penalty(NamedTuple):
     Attributes:
       init: ``(key, source_outputs, target_outputs) -> params``; the outputs are shapes.
       apply: ``(params, source_outputs, target_outputs) -> scalar``; no gradient flows into the
-        source's outputs.
+        source's weights.
     """
 
     init: Callable[[Array, Outputs, Outputs], PyTree]
@@ -161,9 +161,9 @@ def with_penalties(
 
     def step(state: State, source_variables: Variables, batch: Batch) -> tuple[State, Info]:
         check_batch(batch)
-        source_outputs = jax.lax.stop_gradient(
-            source.apply(source_variables, batch.images, train=False)
-        )
+        # The source is frozen: whoever differentiates a step gets no gradient of its weights.
+        frozen = jax.lax.stop_gradient(source_variables)
+        source_outputs = source.apply(frozen, batch.images, train=False)
 
         def loss(inner: Inner) -> tuple[Array, tuple[Array, dict[str, Array], Outputs]]:
             variables = Variables(inner.params, state.model_state)
