@@ -9,6 +9,7 @@ from l2t_jax.matching import (
     Projection,
     all_pairs,
     channel_errors,
+    check_pairs,
     combine_weights,
     init_projections,
     matching_loss,
@@ -28,6 +29,7 @@ from l2t_jax.meta_networks import (
     uniform_pairs,
 )
 from l2t_jax.networks import (
+    Apply,
     Network,
     Outputs,
     Variables,
@@ -37,13 +39,15 @@ from l2t_jax.networks import (
 )
 from l2t_jax.schemes import bilevel, two_stage
 from l2t_jax.tokens import tokens_to_map, with_token_maps
-from l2t_jax.unroll import reverse_meta_gradient, unroll
+from l2t_jax.unroll import MetaGradient, reverse_meta_gradient, unroll
 
 __all__ = [
     "Affine",
+    "Apply",
     "Batch",
     "Info",
     "Inner",
+    "MetaGradient",
     "MetaNetwork",
     "MetaParams",
     "Method",
@@ -58,6 +62,7 @@ __all__ = [
     "baselines",
     "bilevel",
     "channel_errors",
+    "check_pairs",
     "combine_weights",
     "concatenate",
     "constant_pairs",

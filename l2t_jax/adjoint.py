@@ -56,8 +56,18 @@ def mixed_meta_gradient(
     """The meta-gradient by an adjoint sweep that computes nothing twice.
 
     Each step is linearised when it is taken. What the linearisations keep grows with the number
-    of steps, about as in plain reverse mode: this saves time, not memory. See
-    `l2t_jax.unroll.MetaGradient` for arguments and returns.
+    of steps, about as in plain reverse mode: this saves time, not memory.
+
+    Args:
+      outer_loss: ``(params, meta) -> scalar``, taken at the end of the unroll.
+      inner_losses: ``(params, meta) -> scalar``, one a step, in order.
+      optimizer: any optax transformation that can be differentiated.
+      params: the inner parameters the unroll starts from, a pytree of real arrays.
+      opt_state: the optimiser's state it starts from.
+      meta: the meta-parameters φ, a pytree of real arrays.
+
+    Returns:
+      The outer loss, a scalar, and its gradient with respect to ``meta``.
 
     Example:
       >>> sgd = optax.sgd(0.5)
@@ -93,16 +103,19 @@ def low_memory_meta_gradient(
 
     Only ``stored`` of the states on the way are kept; from the nearest of them a step's own is
     reached again. One step's linearisation exists at a time, so that the memory has one bound for
-    any number of steps. See `l2t_jax.unroll.MetaGradient` for the other arguments and the returns.
+    any number of steps.
 
     Args:
-      outer_loss: as in `MetaGradient`.
-      inner_losses: as there.
-      optimizer: as there.
-      params: as there.
-      opt_state: as there.
-      meta: as there.
+      outer_loss: ``(params, meta) -> scalar``, taken at the end of the unroll.
+      inner_losses: ``(params, meta) -> scalar``, one a step, in order.
+      optimizer: any optax transformation that can be differentiated.
+      params: the inner parameters the unroll starts from, a pytree of real arrays.
+      opt_state: the optimiser's state it starts from.
+      meta: the meta-parameters φ, a pytree of real arrays.
       stored: how many states to keep, the first included; evenly spaced.
+
+    Returns:
+      The outer loss, a scalar, and its gradient with respect to ``meta``.
 
     Raises:
       ValueError: ``stored`` is below 1.

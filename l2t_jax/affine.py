@@ -10,7 +10,12 @@ from l2t_jax._typing import Array, Float
 
 
 class Affine(NamedTuple):
-    """An affine map ``x K + b``: kernel ``[inputs, outputs]``, bias ``[outputs]``."""
+    """An affine map ``x K + b``: kernel ``[inputs, outputs]``, bias ``[outputs]``.
+
+    Attributes:
+      kernel: ``[inputs, outputs]``.
+      bias: ``[outputs]``.
+    """
 
     kernel: Float[Array, "inputs outputs"]
     bias: Float[Array, " outputs"]

@@ -66,7 +66,23 @@ class Method(NamedTuple):
 
 
 def target_variables(state: InnerState) -> Variables:
-    """The target network's variables in a method's state, to evaluate it or to save it."""
+    """The target network's variables in a method's state, to evaluate it or to save it.
+
+    Args:
+      state: the state of any `Method`.
+
+    Returns:
+      Parameters and model state, for the target network's ``apply``.
+
+    Example:
+      >>> from l2t_jax import baselines, models
+      >>> target = models.cifar_resnet(8, classes=3)
+      >>> method = baselines.scratch(target, optimizer=optax.sgd(0.1))
+      >>> batch = Batch(jnp.ones((2, 8, 8, 3)), jnp.array([0, 2]))
+      >>> state = jax.eval_shape(method.init, jax.random.key(0), None, batch)
+      >>> target_variables(state).params["fc"]["kernel"].shape
+      (64, 3)
+    """
     return Variables(state.inner.params, state.model_state)
 
 

@@ -62,9 +62,9 @@ class State(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What one iteration saw; all are taken before this iteration's updates but `outer_loss`.
+    """What one iteration saw; all are taken before this iteration's updates but ``outer_loss``.
 
-    Where the iteration had no meta-step, `outer_loss` and `meta_gradient_norm` are NaN.
+    Where the iteration had no meta-step, ``outer_loss`` and ``meta_gradient_norm`` are NaN.
 
     Attributes:
       loss: the real step's loss, ``task_loss + β · matching_loss``.
@@ -108,7 +108,7 @@ def l2t(
 ) -> Method:
     """Learning what and where to transfer.
 
-    One `step` does, on one batch:
+    One ``step`` does, on one batch:
 
     1. one real step of the inner parameters (target and projections) on
        ``task_loss + β · matching_loss``;
@@ -118,7 +118,7 @@ def l2t(
        optimiser included, moves the meta-parameters. It does not flow through the real step.
 
     The virtual steps are thrown away: parameters, optimiser state and model state are those of
-    the real step. Nothing is compiled here; wrap `step` in `jax.jit`.
+    the real step. Nothing is compiled here; wrap ``step`` in `jax.jit`.
 
     Args:
       source: the frozen source network; it runs in evaluation mode, once a batch.
@@ -136,7 +136,7 @@ def l2t(
       task_loss: ``(logits, labels) -> scalar``, the labels as they are in the batch.
       score: ``(logits, labels) -> scalar``, a figure for people that takes no part in training;
         by default the share that is classified right.
-      meta_gradient: how to differentiate through the virtual steps, see `l2t_jax.unroll`.
+      meta_gradient: how to differentiate through the virtual steps, see `MetaGradient`.
       meta_every: k, 2 and 3 are done in the first of every k iterations only; 1 in the paper.
 
     Returns:
@@ -147,7 +147,7 @@ def l2t(
     Raises:
       ValueError: no pairs, a negative number of virtual steps, or ``meta_every`` below 1 (at
         once); pairs that do not fit the networks, feature maps that are not ``[B, H, W, C]``, or
-        batch sizes that differ (when `init` or `step` is called or traced).
+        batch sizes that differ (when ``init`` or ``step`` is called or traced).
 
     Example:
       >>> import jax.numpy as jnp

@@ -36,6 +36,13 @@ class Projection(NamedTuple):
 def all_pairs(sources: Iterable[int], targets: Iterable[int]) -> tuple[Pair, ...]:
     """Every source layer with every target layer, source-major.
 
+    Args:
+      sources: numbers of the source's feature maps, from 0.
+      targets: numbers of the target's.
+
+    Returns:
+      The pairs ``(m, n)``.
+
     Example:
       >>> all_pairs([4, 9], range(2))
       ((4, 0), (4, 1), (9, 0), (9, 1))
@@ -65,6 +72,12 @@ def check_pairs(
     Raises:
       ValueError: zero pairs, a pair outside the lists, a feature map that is not of
         rank 4, or batch sizes that differ.
+
+    Example:
+      >>> check_pairs([(0, 1)], [jnp.ones((2, 4, 4, 3))], [jnp.ones((2, 8, 8, 5))])
+      Traceback (most recent call last):
+      ValueError: pair (0, 1) is outside the feature lists; wanted a source layer from 0 to 0 and a
+      target layer from 0 to 0
     """
     require_pairs(pairs)
     for m, n in pairs:
@@ -131,6 +144,12 @@ def init_projections(
 
     Raises:
       ValueError: the pairs do not fit the feature lists (see `check_pairs`).
+
+    Example:
+      >>> source, target = [jnp.ones((2, 4, 4, 3))], [jnp.ones((2, 8, 8, 5))]
+      >>> (projection,) = init_projections(jax.random.key(0), [(0, 0)], source, target)
+      >>> projection.kernel.shape, projection.bias.shape
+      ((5, 3), (3,))
     """
     check_pairs(pairs, source_features, target_features)
     projections = []
@@ -152,6 +171,11 @@ def project(
 
     Returns:
       ``[B, H, W, C_source]``.
+
+    Example:
+      >>> projection = Projection(jnp.ones((5, 3)), jnp.ones(3))
+      >>> project(projection, jnp.ones((2, 8, 8, 5)))[0, 0, 0].tolist()
+      [6.0, 6.0, 6.0]
     """
     projected = convolve(features, projection.kernel[None, None])
     return projected + repeat(projection.bias, projected.shape)
@@ -237,6 +261,10 @@ def combine_weights(
 
     Raises:
       ValueError: the two differ in their number of pairs.
+
+    Example:
+      >>> combine_weights((jnp.array([[0.25, 0.75]]),), jnp.array([[2.0]]))[0].tolist()
+      [[0.5, 1.5]]
     """
     if pair_weights.shape[1:] != (len(channel_weights),):
         raise ValueError(
@@ -260,6 +288,10 @@ def pair_losses(
 
     Raises:
       ValueError: there are none, or the two differ in number or shape.
+
+    Example:
+      >>> pair_losses((jnp.array([[1.0, 3.0]]),), (jnp.array([[0.5, 1.5]]),)).tolist()
+      [5.0]
     """
     if not errors:
         raise ValueError("no errors came; wanted those of at least one pair")

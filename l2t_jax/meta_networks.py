@@ -44,7 +44,18 @@ class MetaParams(NamedTuple):
 
 
 def pool(source_features: Sequence[Float[Array, "b _h _w _c"]]) -> tuple[Array, ...]:
-    """Means over positions, ``[B, H, W, C] -> [B, C]`` for each feature map."""
+    """Means over positions, ``[B, H, W, C] -> [B, C]`` for each feature map.
+
+    Args:
+      source_features: feature maps, each ``[B, H, W, C]``.
+
+    Returns:
+      One ``[B, C]`` array a feature map.
+
+    Example:
+      >>> pool([jnp.arange(4.0).reshape(1, 2, 2, 1)])[0].tolist()
+      [[1.5]]
+    """
     return tuple(jnp.mean(features, axis=(1, 2)) for features in source_features)
 
 
@@ -109,7 +120,15 @@ def softmax_channels() -> MetaNetwork:
 
 
 def uniform_channels() -> MetaNetwork:
-    """ "What" switched off: every channel of a layer counts ``1/C``; no parameters."""
+    """ "What" switched off: every channel of a layer counts ``1/C``; no parameters.
+
+    Returns:
+      A `MetaNetwork` whose weights are a tuple of ``[B, C]``.
+
+    Example:
+      >>> uniform_channels().apply((), (jnp.ones((1, 4)),))[0].tolist()
+      [[0.25, 0.25, 0.25, 0.25]]
+    """
 
     def apply(params: PyTree, pooled: Sequence[Array]) -> tuple[Array, ...]:
         del params
@@ -171,6 +190,11 @@ def constant_pairs() -> MetaNetwork:
 
     Returns:
       A `MetaNetwork` whose weights have shape ``[B, pairs]``, all rows alike.
+
+    Example:
+      >>> where, pooled = constant_pairs(), (jnp.ones((2, 4)), jnp.ones((2, 8)))
+      >>> where.apply(where.init(jax.random.key(0), pooled), pooled).tolist()  # log 2
+      [[0.6931..., 0.6931...], [0.6931..., 0.6931...]]
     """
 
     def init(key: Array, pooled: Sequence[Any]) -> Array:
@@ -184,7 +208,15 @@ def constant_pairs() -> MetaNetwork:
 
 
 def uniform_pairs() -> MetaNetwork:
-    """ "Where" switched off: ``λ = 1`` for every pair; no parameters."""
+    """ "Where" switched off: ``λ = 1`` for every pair; no parameters.
+
+    Returns:
+      A `MetaNetwork` whose weights have shape ``[B, pairs]``.
+
+    Example:
+      >>> uniform_pairs().apply((), (jnp.ones((1, 4)), jnp.ones((1, 8)))).tolist()
+      [[1.0, 1.0]]
+    """
 
     def apply(params: PyTree, pooled: Sequence[Array]) -> Array:
         del params
@@ -211,10 +243,19 @@ def error_weights(
 
     Returns:
       The weights of the errors ``λ·w`` (a tuple of ``[B, C]``, for
-      `l2t_jax.matching.matching_loss`), and ``λ`` alone, ``[B, pairs]``.
+      `matching_loss`), and ``λ`` alone, ``[B, pairs]``.
 
     Raises:
       ValueError: no pairs, or a source layer outside the list.
+
+    Example:
+      >>> what, where, maps = softmax_channels(), uniform_pairs(), (jnp.ones((1, 4, 4, 2)),)
+      >>> pooled = pool(maps)
+      >>> key = jax.random.key(0)
+      >>> meta_params = MetaParams(what.init(key, pooled), where.init(key, pooled))
+      >>> weights, pair_weights = error_weights(what, where, meta_params, maps, [(0, 0)])
+      >>> weights[0].tolist(), pair_weights.tolist()
+      ([[0.5, 0.5]], [[1.0]])
     """
     pooled = pool_pairs(source_features, pairs)
     pair_weights = where.apply(meta_params.where, pooled)

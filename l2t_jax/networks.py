@@ -25,7 +25,7 @@ class Variables(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What a forward pass gives; `B` denotes the batch dimension.
+    """What a forward pass gives; ``B`` denotes the batch dimension.
 
     Attributes:
       logits: predictions, shape ``[B, ...]``; ``[B, classes]`` for a classifier.
@@ -49,6 +49,9 @@ class Apply(Protocol):
           images: inputs, shape ``[B, H, W, channels]``.
           train: whether the pass is one of training (batch norm with the batch's own statistics,
             dropout on) or of evaluation.
+
+        Returns:
+          Logits, feature maps and the model state after the pass.
         """
 
 
@@ -130,7 +133,18 @@ def concatenate(networks: Sequence[Network]) -> Network:
 
 
 def join_variables(each: Sequence[Variables]) -> Variables:
-    """Variables of `concatenate(networks)` from those of each network."""
+    """Variables of ``concatenate(networks)`` from those of each network.
+
+    Args:
+      each: the variables of each network, in the order of the networks.
+
+    Returns:
+      Variables whose two parts are tuples with those of each.
+
+    Example:
+      >>> join_variables([Variables({"a": 1}, {}), Variables({"b": 2}, {})]).params
+      ({'a': 1}, {'b': 2})
+    """
     return Variables(
         tuple(variables.params for variables in each),
         tuple(variables.model_state for variables in each),
@@ -150,6 +164,13 @@ def output_shapes(network: Network, variables: Variables, images: ArrayOrShape) 
 
     Raises:
       ValueError: a feature map is not of rank 4, or a batch size differs from that of the images.
+
+    Example:
+      >>> from l2t_jax.models import cifar_resnet
+      >>> network, images = cifar_resnet(8, classes=10), jnp.ones((2, 8, 8, 3))
+      >>> variables = jax.eval_shape(network.init, jax.random.key(0), images)
+      >>> [feature.shape for feature in output_shapes(network, variables, images).features]
+      [(2, 8, 8, 16), (2, 4, 4, 32), (2, 2, 2, 64)]
     """
     outputs = jax.eval_shape(
         lambda variables, images: network.apply(variables, images, train=False), variables, images

@@ -16,6 +16,19 @@ def two_stage(matching: Loss, task: Loss, steps: int) -> list[Loss]:
     The matching steps alone must then do the target good: the task's loss cannot repair a bad
     match on the way.
 
+    Args:
+      matching: β times the matching loss, ``(inner, weights) -> scalar``.
+      task: the task's loss, likewise.
+      steps: T, number of virtual steps on the matching loss.
+
+    Returns:
+      The losses of the ``steps + 1`` virtual steps, in order.
+
+    Example:
+      >>> losses = two_stage(lambda inner, weights: 2.0, lambda inner, weights: 3.0, 2)
+      >>> [loss((), ()) for loss in losses]
+      [2.0, 2.0, 3.0]
+
     Source: Jang et al. (2019), "Learning What and Where to Transfer", algorithm 1.
     """
     return [matching] * steps + [task]
@@ -23,6 +36,20 @@ def two_stage(matching: Loss, task: Loss, steps: int) -> list[Loss]:
 
 def bilevel(matching: Loss, task: Loss, steps: int) -> list[Loss]:
     """The plain bilevel scheme the paper compares itself to: ``steps`` on the sum of both losses.
+
+    Args:
+      matching: β times the matching loss, ``(inner, weights) -> scalar``.
+      task: the task's loss, likewise.
+      steps: number of virtual steps.
+
+    Returns:
+      The losses of the virtual steps, in order.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> losses = bilevel(lambda inner, weights: inner, lambda inner, weights: 3 * inner, 2)
+      >>> [float(loss(jnp.array(1.0), ())) for loss in losses]
+      [4.0, 4.0]
 
     Source: Jang et al. (2019), "Learning What and Where to Transfer", section 2.
     """

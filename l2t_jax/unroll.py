@@ -101,7 +101,18 @@ def reverse_meta_gradient(
     """The meta-gradient by `jax.grad` through the whole unroll (reverse over reverse).
 
     The shortest way to write it, and the oracle for the others; it stores the second-order graph
-    of every step. See `MetaGradient` for arguments and returns.
+    of every step.
+
+    Args:
+      outer_loss: ``(params, meta) -> scalar``, taken at the end of the unroll.
+      inner_losses: ``(params, meta) -> scalar``, one a step, in order.
+      optimizer: any optax transformation that can be differentiated.
+      params: the inner parameters the unroll starts from, a pytree of real arrays.
+      opt_state: the optimiser's state it starts from.
+      meta: the meta-parameters φ, a pytree of real arrays.
+
+    Returns:
+      The outer loss, a scalar, and its gradient with respect to ``meta``.
 
     Example:
       >>> import jax.numpy as jnp

@@ -55,7 +55,7 @@ def attention_loss(
       A scalar.
 
     Raises:
-      ValueError: the pairs do not fit the features (see `l2t_jax.matching.check_pairs`).
+      ValueError: the pairs do not fit the features (see `l2t_jax.check_pairs`).
 
     Example:
       >>> left, right = jnp.eye(2).reshape(2, 1, 1, 2, 1)
@@ -85,6 +85,12 @@ def attention_transfer(pairs: Sequence[Pair]) -> Penalty:
 
     Returns:
       The penalty.
+
+    Example:
+      >>> left, right = jnp.eye(2).reshape(2, 1, 1, 2, 1)
+      >>> penalty = attention_transfer([(0, 0)])
+      >>> float(penalty.apply((), Outputs((), (left,), ()), Outputs((), (right,), ())))
+      1.0
     """
     pairs = tuple((int(m), int(n)) for m, n in pairs)
 

@@ -94,6 +94,13 @@ def distillation(temperature: float = 2.0, classes: Sequence[int] | None = None)
       ValueError: a temperature that is not positive (at once); numbers of classes that do not add
         up to the source's logits (when it is used).
 
+    Example:
+      >>> penalty, maps = distillation(), jnp.ones((2, 4, 4, 8))
+      >>> source, target = Outputs(jnp.ones((2, 5)), (), ()), Outputs(jnp.ones((2, 3)), (maps,), ())
+      >>> head = penalty.init(jax.random.key(0), source, target)
+      >>> head.kernel.shape, penalty.apply(head, source, target).shape
+      ((8, 5), ())
+
     Source: Li & Hoiem (2016), "Learning without Forgetting".
     """
     check_temperature(temperature)

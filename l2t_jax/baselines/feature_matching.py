@@ -20,6 +20,14 @@ def feature_matching(pairs: Sequence[Pair]) -> Penalty:
     Returns:
       A `Penalty` with one 1x1 projection a pair as its parameters.
 
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> maps = Outputs((), (jnp.ones((2, 4, 4, 3)),), ())
+      >>> penalty = feature_matching([(0, 0)])
+      >>> projections = penalty.init(jax.random.key(0), maps, maps)
+      >>> penalty.apply(projections, maps, maps).shape
+      ()
+
     Source: Romero et al. (2015), "FitNets"; the paper's FM baselines.
     """
     pairs = tuple((int(m), int(n)) for m, n in pairs)

@@ -96,10 +96,22 @@ def finetune(
         by default the share that is classified right.
 
     Returns:
-      A `Method` with `State` and `Info` of `scratch`; only `init` looks at the source's variables.
+      A `l2t_jax.Method` with `State` and `Info` of `scratch`; only ``init`` looks at the source's
+      variables.
 
     Raises:
-      ValueError: the architectures differ (when `init` is called or traced; see `from_source`).
+      ValueError: the architectures differ (when ``init`` is called or traced; see `from_source`).
+
+    Example:
+      >>> from l2t_jax.models import cifar_resnet
+      >>> source, target = cifar_resnet(8, classes=10), cifar_resnet(8, classes=3)
+      >>> method = finetune(source, target, optimizer=optax.sgd(0.1))
+      >>> batch = Batch(jnp.ones((2, 8, 8, 3)), jnp.array([0, 2]))
+      >>> variables = source.init(jax.random.key(0), batch.images)
+      >>> state = method.init(jax.random.key(1), variables, batch)
+      >>> first = state.inner.params["conv1"]["kernel"]
+      >>> bool(jnp.all(first == variables.params["conv1"]["kernel"]))
+      True
     """
     method = scratch(target, optimizer=optimizer, task_loss=task_loss, score=score)
 

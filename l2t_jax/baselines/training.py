@@ -88,7 +88,17 @@ def scratch(
         by default the share that is classified right.
 
     Returns:
-      A `Method` with `State` and `Info` of `with_penalties`; there are no penalties.
+      A `l2t_jax.Method` with `State` and `Info` of `with_penalties`; there are no penalties.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from l2t_jax.models import cifar_resnet
+      >>> method = scratch(cifar_resnet(8, classes=3), optimizer=optax.sgd(0.1))
+      >>> batch = Batch(jnp.ones((2, 8, 8, 3)), jnp.array([0, 2]))
+      >>> state = method.init(jax.random.key(0), None, batch)
+      >>> state, info = jax.jit(method.step)(state, None, batch)
+      >>> info.penalties
+      {}
     """
     nothing = Network(
         lambda key, images: Variables((), ()),
@@ -125,12 +135,12 @@ def with_penalties(
         by default the share that is classified right.
 
     Returns:
-      A `Method`: ``init(key, source_variables, batch) -> State`` and
+      A `l2t_jax.Method`: ``init(key, source_variables, batch) -> State`` and
       ``step(state, source_variables, batch) -> (State, Info)``.
 
     Raises:
-      ValueError: a penalty does not fit the networks, or batch sizes differ (when `init` or
-        `step` is called or traced).
+      ValueError: a penalty does not fit the networks, or batch sizes differ (when ``init`` or
+        ``step`` is called or traced).
 
     Example:
       >>> import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""From Linen modules to `Network`."""
+"""From Linen modules to `l2t_jax.Network`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def from_linen(
     features: Sequence[str] | None = None,
     mode: Mode = _train,
 ) -> Network:
-    """A Linen module as a `Network`.
+    """A Linen module as a `l2t_jax.Network`.
 
     Randomness stays functional: for each name in ``rngs`` the model state holds a key, which a
     training pass uses and replaces. The virtual steps of one iteration, which never move the

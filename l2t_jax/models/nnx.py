@@ -1,4 +1,4 @@
-"""From NNX modules to `Network`."""
+"""From NNX modules to `l2t_jax.Network`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def from_nnx(
     features: Sequence[str] | None = None,
     mode: Mode = lambda train: {},
 ) -> Network:
-    """An NNX module as a `Network`, through `flax.nnx.split` and `flax.nnx.merge`.
+    """An NNX module as a `l2t_jax.Network`, through `flax.nnx.split` and `flax.nnx.merge`.
 
     Parameters (`flax.nnx.Param`) become ``params``; all other variables, such as batch
     statistics and the random state of dropout, become the model state and are updated in training

@@ -180,6 +180,13 @@ def imagenet_resnet(depth: int, classes: int, *, operands: DTypeLike | None = No
     Raises:
       ValueError: an unknown depth, or no class.
 
+    Example:
+      >>> import jax
+      >>> network, images = imagenet_resnet(18, classes=10), jnp.ones((2, 64, 64, 3))
+      >>> variables = jax.eval_shape(network.init, jax.random.key(0), images)
+      >>> sorted(variables.params)[:3]
+      ['bn1', 'conv1', 'fc']
+
     Source: He et al. (2016), table 1, as in the code published with Jang et al. (2019).
     """
     if depth not in IMAGENET_STAGES:

@@ -32,8 +32,8 @@ def read(data: bytes) -> Any:
       data: the whole file.
 
     Returns:
-      What was saved, tensors as NumPy arrays that share memory where the tensors did: usually a
-      mapping from names to arrays, or a dictionary that holds one (see `find_state_dict`).
+      What was saved, usually a mapping from names to arrays, or a dictionary that holds one (see
+      `find_state_dict`). Tensors become NumPy arrays that share memory where the tensors did.
 
     Raises:
       ValueError: the format is none of the three, the file is damaged, or it names anything but
@@ -153,6 +153,10 @@ def find_state_dict(tree: Any) -> dict[str, np.ndarray]:
 
     Raises:
       ValueError: there is no such mapping.
+
+    Example:
+      >>> sorted(find_state_dict({"state_dict": {"module.a": np.zeros(1), "module.b": np.ones(1)}}))
+      ['a', 'b']
     """
     if not isinstance(tree, Mapping):
         raise ValueError(f"a file that holds a {type(tree).__name__} came; wanted a state_dict")

@@ -68,6 +68,14 @@ def from_torch(
 
     Raises:
       ValueError: entries are missing, unexpected or of another shape; all are listed.
+
+    Example:
+      >>> from l2t_jax.models import cifar_resnet
+      >>> network = cifar_resnet(8, classes=10)
+      >>> variables = network.init(jax.random.key(0), jnp.ones((1, 8, 8, 3)))
+      >>> again = from_torch(to_torch(variables), variables)
+      >>> bool(jnp.all(again.params["fc"]["kernel"] == variables.params["fc"]["kernel"]))
+      True
     """
     flat = _flatten(like)
     problems, new = [], {}
@@ -110,6 +118,12 @@ def to_torch(variables: Variables) -> dict[str, np.ndarray]:
 
     Returns:
       Names to NumPy arrays.
+
+    Example:
+      >>> from l2t_jax.models import cifar_resnet
+      >>> variables = cifar_resnet(8, classes=10).init(jax.random.key(0), jnp.ones((1, 8, 8, 3)))
+      >>> to_torch(variables)["conv1.weight"].shape  # out, in, height, width
+      (16, 3, 3, 3)
     """
     flat = _flatten(variables)
     return {

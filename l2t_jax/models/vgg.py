@@ -86,7 +86,14 @@ def vgg(
       The network, for images ``[B, H, W, channels]`` of at least 32x32.
 
     Raises:
-      ValueError: an unknown depth, or no class; at `init` and `apply`, smaller images.
+      ValueError: an unknown depth, or no class; at ``init`` and ``apply``, smaller images.
+
+    Example:
+      >>> import jax
+      >>> network, images = vgg(9, classes=10), jnp.ones((2, 32, 32, 3))
+      >>> variables = jax.eval_shape(network.init, jax.random.key(0), images)
+      >>> sorted(variables.params)[:3]
+      ['classifier', 'features.0', 'features.1']
 
     Source: Simonyan & Zisserman (2015), as in the code published with Jang et al. (2019).
     """

@@ -112,7 +112,7 @@ def vit(size: str, classes: int, *, patch: int, class_token: bool = True) -> Net
     """Vision transformer; its feature maps are the patches' tokens after each block.
 
     Pre-norm blocks with exact GELU and learned positions, without dropout. Positions are of one
-    image size, that of `init`.
+    image size, that of ``init``.
 
     Args:
       size: ``micro`` (width 64, 6 blocks, 4 heads; for small images), ``tiny`` (192, 12, 3),
@@ -126,7 +126,7 @@ def vit(size: str, classes: int, *, patch: int, class_token: bool = True) -> Net
       The network, for images ``[B, H, W, channels]`` whose sides are multiples of the patch.
 
     Raises:
-      ValueError: an unknown size, no class, or a patch below 1; at `init` and `apply`, images
+      ValueError: an unknown size, no class, or a patch below 1; at ``init`` and ``apply``, images
         that no patches fit.
 
     Example:
