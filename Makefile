@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint docs env clean
+.PHONY: demo test lint docs wheel env clean
 
 demo: env
 	$(RUN) -m experiments.demo
@@ -16,6 +16,9 @@ lint: env
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+wheel: env
+	$(RUN) tests/on_wheel.py
 
 docs: env
 	$(RUN) -m sphinx -W -n -b html docs build/site

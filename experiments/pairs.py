@@ -9,6 +9,8 @@ from l2t_jax import Outputs, all_pairs
 from l2t_jax.matching import Pair, check_pairs
 
 PAIR = r"(?:(\d+):)?(\d+)-(\d+)"
+# Stages of a network that has none.
+QUARTERS = 4
 
 
 def choose_pairs(text: str, sources: Sequence[Outputs], target: Outputs) -> list[Pair]:
@@ -82,9 +84,16 @@ def _by_name(text: str, source: Outputs, target: Outputs) -> list[Pair]:
 
 
 def stages(outputs: Outputs) -> list[int]:
-    """The last feature map of each size: the ends of a network's stages."""
+    """The last feature map of each size: the ends of a network's stages.
+
+    A network of one size throughout, such as a vision transformer, is cut into four.
+    """
     sizes = [feature.shape[1:3] for feature in outputs.features]
-    return [i for i, size in enumerate(sizes) if i + 1 == len(sizes) or sizes[i + 1] != size]
+    count = len(sizes)
+    if len(set(sizes)) == 1:
+        parts = min(QUARTERS, count)
+        return [-(-count * part // parts) - 1 for part in range(1, parts + 1)]
+    return [i for i, size in enumerate(sizes) if i + 1 == count or sizes[i + 1] != size]
 
 
 def first_layers(sources: Sequence[Outputs]) -> list[int]:

@@ -19,7 +19,8 @@ from .options import RunOptions
 class Choice:
     """What to train; a class of its own so that --help begins with it."""
 
-    #: Network to train: resnetN, cifar-resnetN, vggN or vggN_bn.
+    #: Network to train: resnetN, cifar-resnetN, vggN, vggN_bn or vit_SIZE_patchN (SIZE is
+    #: micro, tiny, small or base).
     network: str = "resnet32"
 
 
