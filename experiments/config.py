@@ -43,7 +43,7 @@ class Choice:
     task: TaskName | None = None
 
     #: Source networks, one or several: resnetN, cifar-resnetN, vggN, vggN_bn or vit_SIZE_patchN
-    #: (SIZE is micro, tiny, small or base).
+    #: where SIZE is micro, tiny, small or base.
     source: Annotated[tuple[str, ...], arg(metavar="NETWORK ...")] = ("resnet32",)
     #: Each source's trained weights: .pth, .pth.tar or .safetensors. Its number of classes is
     #: read off them. Needed by every method but scratch.
@@ -54,8 +54,8 @@ class Choice:
     #: map size (of a vision transformer, four layers) with each such layer of the target. all:
     #: every layer with every layer. one-to-one: stages of equal map size. single: the last of
     #: those. Or a list such as 4-0,9-1 of source-target layer numbers; with several sources,
-    #: counted from 0, such as 0:4-0,1:9-1. By default one-to-one for at, lwf+at and l2t-w, else stages. Not used by
-    #: scratch, finetune and lwf.
+    #: counted from 0, such as 0:4-0,1:9-1. By default one-to-one for at, lwf+at and l2t-w, else
+    #: stages. Not used by scratch, finetune and lwf.
     pairs: Annotated[str | None, arg(metavar="stages|all|one-to-one|single|[S:]M-N,...")] = None
 
 

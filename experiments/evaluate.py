@@ -24,8 +24,8 @@ class Options:
     --weights tinyimagenet200_resnet32.pth.tar --data images.npz
     """
 
-    #: The network: resnetN, cifar-resnetN, vggN, vggN_bn or vit_SIZE_patchN (SIZE is micro,
-    #: tiny, small or base).
+    #: The network: resnetN, cifar-resnetN, vggN, vggN_bn or vit_SIZE_patchN, where SIZE is
+    #: micro, tiny, small or base.
     network: str
     #: Its weights: .pth, .pth.tar or .safetensors, such as the target.safetensors of a run.
     weights: Annotated[Path, arg(metavar="FILE")]

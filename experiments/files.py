@@ -41,10 +41,16 @@ def write_json(path: Path, content: Any) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Another path to write to; what is there at the end takes the first one's place at once."""
+    """Another path to write to; what is there at the end takes the first one's place at once.
+
+    After an error nothing is left there.
+    """
     unfinished = path.with_name(f".{path.name}.part")
-    yield unfinished
-    unfinished.replace(path)
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def checksums(folder: Path) -> str:

@@ -19,8 +19,8 @@ from .options import RunOptions
 class Choice:
     """What to train; a class of its own so that --help begins with it."""
 
-    #: Network to train: resnetN, cifar-resnetN, vggN, vggN_bn or vit_SIZE_patchN (SIZE is
-    #: micro, tiny, small or base).
+    #: Network to train: resnetN, cifar-resnetN, vggN, vggN_bn or vit_SIZE_patchN, where
+    #: SIZE is micro, tiny, small or base.
     network: str = "resnet32"
 
 

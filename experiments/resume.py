@@ -69,7 +69,7 @@ def check(folder: Path, options: RunOptions, more: Mapping[str, Any]) -> bool:
     if differing := differences(stored, options, more):
         raise ValueError(
             f"{folder} has a run with {'; '.join(differing)}; wanted the same options, or "
-            "another folder"
+            "another folder (--run-dir; for compare --out)"
         )
     return True
 

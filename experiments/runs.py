@@ -90,7 +90,9 @@ def opened(
     def begin() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if stack.enter_context(files.claim(folder / resume.LOCK)) is None:
-            raise ValueError(f"another process trains in {folder}; wanted another folder")
+            raise ValueError(
+                f"another process trains in {folder}; wanted another folder (--run-dir)"
+            )
         begun = resume.check(folder, options, more)
         write_json(folder / resume.CONFIG, dataclasses.asdict(options) | more)
         print(

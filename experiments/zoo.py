@@ -110,5 +110,7 @@ def load(
 
 def save(path: Path, variables: Variables) -> None:
     """Writes a network's weights as safetensors with PyTorch's names, whole or not at all."""
+    # Its own writer gives a file that nobody else may read.
+    content = safetensors.numpy.save(to_torch(variables))
     with replacing(path) as unfinished:
-        safetensors.numpy.save_file(to_torch(variables), unfinished)
+        unfinished.write_bytes(content)
