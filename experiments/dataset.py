@@ -73,12 +73,18 @@ class Splits(NamedTuple, Generic[Part]):
       validation: to choose the best epoch on.
       test: to test on.
       division: how they were divided, in words.
+      data_sha256: digest of all the data that were divided, which no seed changes.
     """
 
     train: Part
     validation: Part
     test: Part
     division: str = "a seeded split"
+    data_sha256: str = ""
+
+    def parts(self) -> tuple[Part, Part, Part]:
+        """The three."""
+        return self.train, self.validation, self.test
 
 
 def hold_out(data: Part, fraction: float, seed: int) -> tuple[Part, Part]:

@@ -186,6 +186,8 @@ def _trait(name: str, value: Any, plain: Sequence[str] = PLAIN) -> str:
     """An option's name and value, of the plain ones the value alone."""
     if name == "source_sha256":
         return f"weights {'+'.join(digest[:8] for digest in value)}"
+    if name == "data_sha256":
+        return f"content {str(value)[:8]}"
     if name == "pairs" and len(value) > 20:
         return f"{value.count(',') + 1} pairs"
     text = "+".join(map(settings.text, value)) if isinstance(value, list) else settings.text(value)
@@ -207,7 +209,7 @@ def _columns(groups: Sequence[Group]) -> dict[str, Column]:
         key: ", ".join(
             [names[key]]
             + [
-                f"{settings.option(option)[2:]} {settings.text(value)}"
+                _trait(option, value, ())
                 for option, value in data[key].items()
                 if (names[key], option) in differing
             ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,28 +34,36 @@ def load_splits(options: RunOptions) -> Splits:
         images that cannot be read.
       OSError: they cannot be read.
     """
-    train, validation, test, division = parts = parts_to_use(options)
+    whole = whole_parts(options)
+    splits = _taken(whole, options)._replace(data_sha256=digest(whole.parts()))
+    train = splits.train
     if by_workers(options, len(train.labels), in_files=isinstance(train, ImageFiles)):
-        check((train, validation, test))
-        return parts
-    first, second, third = data.in_memory(train, validation, test)
-    return dataset.Splits(first, second, third, division)
+        check(splits.parts())
+        return splits
+    train, validation, test = data.in_memory(*splits.parts())
+    return splits._replace(train=train, validation=validation, test=test)
 
 
 def parts_to_use(options: RunOptions) -> Splits:
     """The three parts with as many images as are wanted; images in files are not decoded."""
-    train, validation, test, division = whole_parts(options)
+    return _taken(whole_parts(options), options)
+
+
+def _taken(whole: Splits, options: RunOptions) -> Splits:
+    """Of all data those that are wanted."""
+    train = whole.train
     if len(train.classes) < 2:
         raise ValueError(
             f"--data {options.data} of {len(train.classes)} class came; wanted two or more"
         )
     if options.per_class is not None:
         train = dataset.per_class(train, options.per_class, options.seed)
-    for name, part in (("training", train), ("validation", validation), ("test", test)):
+    splits = whole._replace(train=train)
+    for name, part in zip(("training", "validation", "test"), splits.parts(), strict=True):
         if not len(part.labels):
             raise ValueError(f"no image is left for the {name} part; wanted at least one")
     check_batch_size(options.batch_size, len(train.labels))
-    return dataset.Splits(train, validation, test, division)
+    return splits
 
 
 def whole_parts(options: RunOptions) -> Splits:
@@ -121,10 +129,29 @@ def by_workers(options: RunOptions, images: int, *, in_files: bool) -> bool:
     return options.image_size >= LARGE or images * 3 * options.image_size**2 > MEMORY
 
 
-def digest(splits: Splits) -> str:
-    """SHA-256 of all parts' images and labels; of images in files, of their names and labels."""
+def digest(parts: Iterable[dataset.Dataset | ImageFiles]) -> str:
+    """SHA-256 of all images with their labels, in whatever order and whichever part they are.
+
+    Of images in files it is their names that count.
+    """
+    samples = (
+        hashlib.sha256(sample + f" {label}".encode()).digest()
+        for part in parts
+        for sample, label in zip(_contents(part), part.labels, strict=True)
+    )
+    return hashlib.sha256(b"".join(sorted(samples))).hexdigest()
+
+
+def _contents(part: dataset.Dataset | ImageFiles) -> Iterator[bytes]:
+    if isinstance(part, dataset.Dataset):
+        return (image.tobytes() for image in part.images)
+    return (str(name).encode() for name in part.names)
+
+
+def split_digest(splits: Splits) -> str:
+    """SHA-256 of the parts as they are; of images in files, of their names and labels."""
     total = hashlib.sha256()
-    for part in (splits.train, splits.validation, splits.test):
+    for part in splits.parts():
         content = part.images if isinstance(part, dataset.Dataset) else part.names
         for array in (content, part.labels):
             total.update(f"{array.dtype} {array.shape}\n".encode())

@@ -85,7 +85,11 @@ def opened(
       RunFailedError: a file cannot be written after the run has begun.
     """
     folder = options.folder()
-    more |= {"division": splits.division, "data_sha256": inputs.digest(splits)}
+    more |= {
+        "division": splits.division,
+        "data_sha256": splits.data_sha256,
+        "split_sha256": inputs.split_digest(splits),
+    }
 
     def begin() -> None:
         folder.mkdir(parents=True, exist_ok=True)

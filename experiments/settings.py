@@ -14,8 +14,8 @@ from .run_folders import Run
 from .tasks import TASKS
 
 # Which images; the rest of the options says how they are learned.
-DATA = ("task", "data", "test_data", "image_size", "test_fraction", "val_fraction", "crop_share",
-        "per_class", "division", "images")  # fmt: skip
+DATA = ("task", "data", "data_sha256", "test_data", "image_size", "test_fraction", "val_fraction",
+        "crop_share", "per_class", "division", "images")  # fmt: skip
 # Options that some methods alone use; all methods use what is not named here.
 LEARNED = ("l2t-w", "l2t-ww")
 MATCHED = tuple(method for method in METHODS if Config(method=method).matches_layers())
@@ -76,7 +76,8 @@ def identity(run: Run) -> dict[str, Any]:
     """All that has to be alike for two runs to be averaged; weights count by what they are."""
     # Whatever else a run's config names is part of it too.
     config = run.config | options(run) | {"images": run.result["images"]}
-    left_out = PLACES | {"seed", "source_weights", "source_layers"}
+    # How the data were divided is the seed's doing.
+    left_out = PLACES | {"seed", "split_sha256", "source_weights", "source_layers"}
     method = config["method"]
     return {k: v for k, v in config.items() if k not in left_out and used(k, method)}
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from experiments import children, cli, compare, files, grid, progress, resume
+from experiments import children, cli, compare, files, grid, groups, progress, resume, run_folders
 from experiments.config import Config
 from experiments.files import write_json
 
@@ -237,7 +237,7 @@ def test_ctrl_c_ends_the_children_and_a_run_at_work_is_left_alone(tmp_path, caps
 
 def test_a_real_comparison(weights, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    line = ["--methods", "scratch", "lwf", "--seeds", 0, "--per-class", 10, "--out", tmp_path,
+    line = ["--methods", "scratch", "lwf", "--seeds", 0, 1, "--per-class", 10, "--out", tmp_path,
             "--jobs", 2, "--", "--image-size", 8, "--target", "resnet8", "--batch-size", 40,
             "--epochs", 1, "--source-weights", weights]  # fmt: skip
     assert run(*line) == 1
@@ -252,4 +252,7 @@ def test_a_real_comparison(weights, tmp_path, capsys, monkeypatch):
     # The run's own record of its options is the one that is looked for.
     fake = Fake({"lwf": 1})
     assert run(*line, start=fake) == 1
-    assert [c.method for c in fake.started] == ["lwf"]
+    assert [c.method for c in fake.started] == ["lwf", "lwf"]
+    # Each seed has its own split, and all are averaged.
+    (found,) = groups.arrange(run_folders.find([tmp_path]).runs).groups.values()
+    assert found.seeds == (0, 1)

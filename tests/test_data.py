@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from reliability import malicious, mutations
 
-from experiments import data, dataset, records, transferred, zoo
+from experiments import data, dataset, inputs, records, transferred, zoo
+from experiments.config import Config
 from experiments.preprocess import normalise, pad_crop_flip
 
 
@@ -212,6 +213,26 @@ def test_parts_are_disjoint_stratified_and_repeatable():
     assert np.bincount(few.labels).tolist() == [7] * 10
     with pytest.raises(ValueError, match=r"200 images per class came; wanted 1 to \d+"):
         dataset.per_class(rest, 200, seed=0)
+
+
+def test_a_data_set_is_known_by_its_content_whatever_its_division(tmp_path):
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (60, 4, 4, 3), np.uint8), np.arange(60) % 3
+
+    def load(seed, images=images, labels=labels):
+        source = npz(tmp_path / "data.npz", images=images, labels=labels)
+        return inputs.load_splits(Config(data=source, per_class=5, batch_size=5, seed=seed))
+
+    one, two = load(0), load(1)
+    assert one.data_sha256 == two.data_sha256
+    assert inputs.split_digest(one) != inputs.split_digest(two)
+    turned = np.flip(np.arange(60))
+    assert load(0, images[turned], labels[turned]).data_sha256 == one.data_sha256
+    brighter, other = images.copy(), labels.copy()
+    brighter[7, 0, 0, 0] ^= 1
+    other[7] = (other[7] + 1) % 3
+    assert load(0, brighter).data_sha256 != one.data_sha256
+    assert load(0, images, other).data_sha256 != one.data_sha256
 
 
 def test_test_data_have_to_be_of_the_same_kind():

@@ -25,13 +25,22 @@ from l2t_jax import MetaParams
 PAIRS = [(1, 0), (1, 2), (2, 2)]
 
 
-def fabricate(folder: Path, accuracy: float, *, digest: str = "ab" * 32, **options: object) -> Path:
+def fabricate(
+    folder: Path,
+    accuracy: float,
+    *,
+    digest: str = "ab" * 32,
+    content: str = "01" * 32,
+    **options: object,
+) -> Path:
     """A run folder as `experiments.train` writes it, of three epochs."""
     config = Config(**{"epochs": 3, "per_class": 10, "target": "resnet8"} | options)
     learns = config.method.startswith("l2t")
     folder.mkdir(parents=True)
     settings = {
         "division": "a seeded split",
+        "data_sha256": content,
+        "split_sha256": f"{config.seed:064}",
         "matched_pairs": PAIRS if config.matches_layers() else [],
         "source_layers": ["resnet14 0", "resnet14 1", "resnet14 2"],
         "source_sha256": [digest],
@@ -174,6 +183,11 @@ SEPARATE = {
     "the source's weights": (
         {"digest": "cd" * 32},
         {("fm weights abababab", COLUMN), ("fm weights cdcdcdcd", COLUMN)},
+    ),
+    "what the data are": (
+        {"content": "23" * 32},
+        {("fm", "digits, content 01010101, 10 per class"),
+         ("fm", "digits, content 23232323, 10 per class")},
     ),
     "the test data": (
         {"test_data": "other.npz"},
