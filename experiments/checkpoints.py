@@ -64,6 +64,7 @@ class Checkpoints:
         )
         self._thread = ThreadPoolExecutor(1)
         self._written: Future[None] | None = None
+        self._failed = False
 
     def numbers(self) -> list[int]:
         """Numbers of the checkpoints that were written to their end, ascending."""
@@ -140,6 +141,9 @@ class Checkpoints:
         self._thread.shutdown()
         self._orbax.close()
         self._quiet.close()
+        if self._failed:
+            with contextlib.suppress(OSError):
+                self._remove_but(set(self.numbers()))
 
     def _found(self, *, with_checksums: bool) -> list[int]:
         """Numbers of the checksums, or of the folders, that are there, ascending."""
@@ -165,7 +169,9 @@ class Checkpoints:
             with replacing(self._sums(number)) as file:
                 file.write_text(checksums(self._path(number)), encoding="utf-8")
         except BaseException:
-            # A full disk is to be no fuller for it.
+            # A full disk is to be no fuller for it. Tensorstore's threads may still be at work, and
+            # leave a file behind: that goes at the end.
+            self._failed = True
             self._remove_but(set(self.numbers()))
             raise
         whole = [n for n in self.numbers() if n not in self._damaged][-KEEP:]

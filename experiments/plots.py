@@ -156,7 +156,7 @@ def matching_diagram(
             )
     axes.set(xlim=(-0.25, 1.25), ylim=(rows, 0))
     axes.set_axis_off()
-    axes.set_title(f"{title}\nline width: mean λ, widest {top:.2f}", fontsize=10)
+    axes.set_title(f"{title}\nline width: mean λ in the last epoch, widest {top:.2f}", fontsize=10)
     figure.savefig(path, dpi=120)
 
 

@@ -44,6 +44,7 @@ class Options(RunOptions, Choice):
 
 def main(options: Options) -> int:
     """Trains as configured, and writes config, metrics and weights to the run folder."""
+    zoo.network(options.network, 1, options.precision)  # a mistyped name is told before all else
     if runs.is_done(options):
         return 0
     everywhere, splits = runs.prepare(options)

@@ -70,17 +70,19 @@ def train(
             )
         )
         best = max((epoch.val_accuracy for epoch in epochs), default=0.0)
+        seen = ""
+        bar.set_postfix_str("compiling the first step, which may take minutes")
 
         def on_step(number: int, info: Any) -> None:
-            bar.set_postfix_str(
-                f"loss {float(info.loss):.3f} acc {float(info.score):.2f} best val {best:.3f}",
-                refresh=False,
-            )
+            nonlocal seen
+            seen = f"loss {float(info.loss):.3f} acc {float(info.score):.0%}"
+            bar.set_postfix_str(f"{seen} best val {best:.1%}", refresh=False)
             bar.update()
 
         def on_epoch(epoch: Epoch) -> None:
             nonlocal best
             best = max(best, epoch.val_accuracy)
+            bar.set_postfix_str(f"{seen} best val {best:.1%}")
             if first:
                 write_metrics(folder, [epoch], "a")
 

@@ -32,6 +32,8 @@ from .pairs import choose_pairs
 
 def main(config: Config) -> int:
     """Trains as configured, and writes config, metrics, weights and pictures to the run folder."""
+    for name in (config.target, *config.source):
+        zoo.network(name, 1, config.precision)  # a mistyped name is told before all else
     if runs.is_done(config):
         return 0
     everywhere, splits = runs.prepare(config)
@@ -60,7 +62,9 @@ def main(config: Config) -> int:
         jax.ShapeDtypeStruct((config.batch_size,), jnp.int32),
     )
     compiled = jitted.compile_method(method, target, everywhere, drop=config.skip_nonfinite > 0)
-    what = f"{config.method}: {config.target} with {len(pairs)} pairs"
+    what = f"{config.method}: {config.target}"
+    what += f" from {' and '.join(config.source)}" if config.source_weights else ""
+    what += f", {len(pairs)} pairs" if pairs else ""
     more = {
         "matched_pairs": pairs,
         "source_layers": layers,

@@ -171,6 +171,7 @@ def test_what_cannot_be_written_is_told_and_the_last_one_stays(three):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert three.newest(ARRAYS).record["number"] == 8
+    three.close()
     assert {path.name[:14] for path in three.folder.iterdir()} == {
         f"step-{number:09d}" for number in (3, 5, 8)
     }

@@ -360,7 +360,7 @@ def test_a_task_gets_to_its_first_step_with_one_line(name, weights, tmp_path, mo
     out, error = capsys.readouterr()
     assert error.endswith("train: error: that will do\n")
     pairs = {"resnet18": 16, "vgg9_bn": 15 * len(task["source"])}[task["target"]]
-    assert f"with {pairs} pairs, on 8 training, 2 validation and 4 test images (a seeded " in out
+    assert f", {pairs} pairs, on 8 training, 2 validation and 4 test images (a seeded " in out
     side = task["image_size"]
     ((images, labels),) = batches
     assert (images.shape, images.dtype) == ((4, side, side, 3), np.uint8)

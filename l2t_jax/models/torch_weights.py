@@ -17,6 +17,8 @@ _PARTS = ("params", "batch_stats")
 # Axes of the kernels, by their rank.
 _TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0)}
 _FROM_TORCH = {4: (2, 3, 1, 0), 2: (1, 0)}
+# Of what does not fit, as much as a person reads.
+LISTED = 8
 
 
 def torch_names(variables: Variables) -> dict[str, tuple[str, ...]]:
@@ -67,7 +69,7 @@ def from_torch(
       The variables.
 
     Raises:
-      ValueError: entries are missing, unexpected or of another shape; all are listed.
+      ValueError: entries are missing, unexpected or of another shape; the first are listed.
 
     Example:
       >>> from l2t_jax.models import cifar_resnet
@@ -96,7 +98,11 @@ def from_torch(
         if name not in names and not any(fnmatchcase(name, pattern) for pattern in ignore):
             problems.append(f"unexpected {name} {list(np.shape(state_dict[name]))}")
     if problems:
-        raise ValueError(f"the weights do not fit the network: {'; '.join(problems)}")
+        more = len(problems) - LISTED
+        raise ValueError(
+            f"the weights do not fit the network: {'; '.join(problems[:LISTED])}"
+            + (f"; and {more} more" if more > 0 else "")
+        )
 
     def rebuild(tree: Any, path: tuple[str, ...]) -> Any:
         if isinstance(tree, Mapping):
