@@ -225,7 +225,7 @@ BAD = [
     ("--method l2t-ww --source resnet8 --source-weights {source} --pairs x", "--pairs x came"),
     (
         "--method l2t-ww --source resnet14 --source-weights {source}",
-        "; and 22 more",
+        "missing blocks4.0.bn2.running_var [32]; and 22 more",
     ),
     (
         "--method l2t-ww --source vgg9 --source-weights {source} --image-size 32",
