@@ -89,6 +89,9 @@ class Config(RunOptions, Choice):
     #: Only every so many steps the meta-networks are trained, which takes most of the time; 1 in
     #: the paper.
     meta_every: int = 1
+    #: Whose loss at the end of the virtual steps trains the meta-networks. same: the batch that
+    #: the steps were on (the paper's). other: another batch of the training images at random.
+    outer_batch: Literal["same", "other"] = "same"
     #: How the loss is differentiated through the virtual steps; all give the same numbers. mixed:
     #: fast. low-memory: takes each virtual step anew, for a third of the memory. reverse:
     #: plain jax.grad of the steps.

@@ -159,17 +159,26 @@ def split_digest(splits: Splits) -> str:
     return total.hexdigest()
 
 
+def seeds(seed: int, number: int) -> list[int]:
+    """Seeds of so many orders of the training images that have nothing to do with each other.
+
+    The first is the given one.
+    """
+    others = np.random.SeedSequence(seed).generate_state(number - 1)
+    return [seed, *map(int, others)]
+
+
 @contextlib.contextmanager
 def training_data(
-    options: RunOptions, train: dataset.Dataset | ImageFiles, devices: Devices
+    options: RunOptions, train: dataset.Dataset | ImageFiles, devices: Devices, seed: int
 ) -> Iterator[TrainingData]:
-    """The training images as batches on the devices; at the end all workers end."""
+    """The training images as batches on the devices, in a seed's order; it ends all workers."""
     if isinstance(train, dataset.Dataset):
         augment = options.augment == "crop-flip" or (
             # Not digits, which mirroring changes.
             options.augment == "auto" and options.data != "digits"
         )
-        yield InMemory(train, devices, options.batch_size, options.seed, augment=augment)
+        yield InMemory(train, devices, options.batch_size, seed, augment=augment)
         return
     from .stream import FromFiles  # nothing else needs Grain
 
@@ -177,7 +186,7 @@ def training_data(
         train,
         devices,
         options.batch_size,
-        options.seed,
+        seed,
         epochs=options.epochs,
         augment=options.augment != "none",
         workers=options.workers,

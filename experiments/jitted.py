@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,9 +26,10 @@ class Compiled(NamedTuple):
     Attributes:
       devices: where they run; batches are split over these, all else is whole on each.
       init: ``(key, source_variables, uint8 batch) -> state``.
-      step: ``(state, source_variables, uint8 batch) -> (state, info, whether all figures are
-        finite)``. The state that goes in is donated: its memory is used again, and it cannot be
-        read any more.
+      step: ``(state, source_variables, uint8 batches) -> (state, info, whether all figures are
+        finite)``. The batches are a tuple: the one to train on and, where the method takes one,
+        an outer batch. The state that goes in is donated: its memory is used again, and it cannot
+        be read any more.
       evaluate: ``(variables, uint8 images) -> classes``, in evaluation mode.
     """
 
@@ -56,8 +57,10 @@ def compile_method(
     def init(key: Array, source_variables: Variables, batch: Batch) -> Any:
         return method.init(key, source_variables, normalised(batch))
 
-    def step(state: Any, source_variables: Variables, batch: Batch) -> tuple[Any, Any, Array]:
-        after, info = method.step(state, source_variables, normalised(batch))
+    def step(
+        state: Any, source_variables: Variables, batches: Sequence[Batch]
+    ) -> tuple[Any, Any, Array]:
+        after, info = method.step(state, source_variables, *map(normalised, batches))
         finite = figures.all_finite(info)
         if drop:
             after = jax.tree.map(partial(jax.lax.select, finite), after, state)

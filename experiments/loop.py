@@ -66,6 +66,7 @@ def train(
     test: Images,
     schedule: Schedule,
     *,
+    outer: TrainingData | None = None,
     begin: Point | None = None,
     drop_at_most: int = 0,
     on_step: Callable[[int, Any], None] = lambda step, info: None,
@@ -81,6 +82,8 @@ def train(
       validation: the data that choose the best epoch.
       test: the data to test on.
       schedule: how long and how fast.
+      outer: where the method is to have an outer batch at each step, what that comes from; as
+        many batches an epoch.
       begin: where an earlier run of the same arguments was; the result is that of a run that was
         never cut.
       drop_at_most: how many batches may be dropped whose figures are not finite.
@@ -105,12 +108,14 @@ def train(
         placed = compiled.devices.replicate((begin.state, begin.best))
         begin = begin._replace(state=placed[0], best=placed[1])
     run = Training(compiled, source_variables, begin, drop_at_most, on_step)
+    feeds = (training,) if outer is None else (training, outer)
     accuracy_of = partial(accuracy, compiled.evaluate, compiled.devices)
     while run.epoch < schedule.epochs:
         lr = schedule.rate(run.epoch)
         run.state = with_learning_rate(run.state, lr, compiled.devices)
-        for batch in training.epoch(run.epoch, run.step):
-            run.take(batch)
+        epochs = [feed.epoch(run.epoch, run.step) for feed in feeds]
+        for batches in zip(*epochs, strict=True):
+            run.take(batches)
             on_point(run.point, False)
         means = run.means()
         val_accuracy = accuracy_of(target_variables(run.state), validation)
@@ -155,9 +160,9 @@ class Training:
         self._epoch_begun, self._begun = now - begin.epoch_seconds, now - begin.seconds
         self._unread: tuple[Any, Array] | None = None
 
-    def take(self, batch: Batch) -> None:
+    def take(self, batches: tuple[Batch, ...]) -> None:
         """One step; what the one before saw is read meanwhile."""
-        self.state, info, finite = self._compiled.step(self.state, self._source_variables, batch)
+        self.state, info, finite = self._compiled.step(self.state, self._source_variables, batches)
         self._read()
         self.step += 1
         self._unread = info, finite

@@ -53,7 +53,7 @@ def seconds_per_step(
         nonlocal state
         begin = time.perf_counter()
         for _ in range(EPOCH):
-            state, *_ = compiled.step(state, None, samples)
+            state, *_ = compiled.step(state, None, (samples,))
         jax.block_until_ready(state)
         bare.append((time.perf_counter() - begin) / EPOCH)
         in_loop.append(epoch.seconds / EPOCH)

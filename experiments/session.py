@@ -30,6 +30,8 @@ def train(
     source_variables: Variables | None,
     splits: inputs.Splits,
     rate: Callable[[int], float],
+    *,
+    outer: bool = False,
 ) -> loop.Result:
     """Trains, or goes on, with a progress bar, a file of metrics and checkpoints.
 
@@ -41,6 +43,7 @@ def train(
       source_variables: the frozen source's; None where there is none.
       splits: the data.
       rate: learning rate of an epoch (from 0).
+      outer: whether each step has an outer batch, of the same training images.
 
     Returns:
       The result.
@@ -52,9 +55,10 @@ def train(
     """
     folder, first = options.folder(), devices.is_first_process()
     with contextlib.ExitStack() as stack:
-        training = stack.enter_context(
-            inputs.training_data(options, splits.train, compiled.devices)
-        )
+        training, *others = [
+            stack.enter_context(inputs.training_data(options, splits.train, compiled.devices, seed))
+            for seed in inputs.seeds(options.seed, 1 + outer)
+        ]
         checkpoints = Checkpoints(folder / resume.CHECKPOINTS)
         stack.callback(checkpoints.close)
         begin = latest(checkpoints, compiled, source_variables, training)
@@ -102,6 +106,7 @@ def train(
             splits.validation,
             splits.test,
             loop.Schedule(options.epochs, rate, options.seed),
+            outer=others[0] if others else None,
             begin=begin,
             drop_at_most=options.skip_nonfinite,
             on_step=on_step,
@@ -125,8 +130,8 @@ def latest(
       RunFailedError: likewise, in the other processes.
     """
     saved: Saved | None = None
-    arguments = source_variables, jitted.blank(compiled, training)
-    state = jax.eval_shape(compiled.init, jax.random.key(0), *arguments)
+    batch = jitted.blank(compiled, training)
+    state = jax.eval_shape(compiled.init, jax.random.key(0), source_variables, batch)
 
     def read() -> None:
         nonlocal saved
@@ -137,7 +142,7 @@ def latest(
     saved = points.on_all_processes(saved)
     if saved is None:
         return None
-    _, info, _ = jax.eval_shape(compiled.step, state, *arguments)
+    _, info, _ = jax.eval_shape(compiled.step, state, source_variables, (batch,))
     return points.load(saved, state, info)
 
 

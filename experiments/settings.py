@@ -26,7 +26,7 @@ USERS: dict[str, Sequence[str]] = {
     "at_weight": ("at", "lwf+at"),
     **dict.fromkeys(("lwf_weight", "temperature"), ("lwf", "lwf+at")),
     **dict.fromkeys(("unroll_steps", "scheme", "meta_gradient"), LEARNED),
-    **dict.fromkeys(("meta_lr", "meta_weight_decay", "meta_every"), LEARNED),
+    **dict.fromkeys(("meta_lr", "meta_weight_decay", "meta_every", "outer_batch"), LEARNED),
     **dict.fromkeys(("where", "where_bias"), ("l2t-ww",)),
 }
 

@@ -72,8 +72,9 @@ def main(config: Config) -> int:
     }
     rate = schedules.cosine(config.lr, config.epochs)
     learned = config.method.startswith("l2t")
+    outer = learned and config.outer_batch == "other"
     with runs.opened(config, splits, everywhere, what, **more):
-        result = session.train(config, compiled, source_variables, splits, rate)
+        result = session.train(config, compiled, source_variables, splits, rate, outer=outer)
         if learned:
             record_transfer(config, source, pairs, result, splits, everywhere)
             devices.on_first_process(lambda: draw(config, pairs, layers, result))

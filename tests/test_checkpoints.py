@@ -27,23 +27,28 @@ def dataset(seed: int, size: int) -> Dataset:
     return Dataset(images, rng.integers(0, 2, size).astype(np.int32), ("a", "b", "c"))
 
 
-@pytest.fixture(scope="module", params=["scratch", "l2t-ww"])
+@pytest.fixture(scope="module", params=["scratch", "l2t-ww", "l2t-ww with outer batches"])
 def training(request):
     """A function that trains, from a point on where one is given."""
     net, device = network((4, 5)), devices.one_device()
-    config = Config(method=request.param, unroll_steps=1, meta_lr=0.01, meta_every=2)
+    name, _, outer = request.param.partition(" ")
+    config = Config(method=name, unroll_steps=1, meta_lr=0.01, meta_every=2)
     scratch = config.method == "scratch"
     method = methods.make(config, None if scratch else net, net, [(0, 0), (1, 1)])
     compiled = jitted.compile_method(method, net, device)
     source = None if scratch else net.init(jax.random.key(9), np.zeros((1, 4, 4, 3), "f"))
     feed = InMemory(dataset(0, 20), device, batch_size=8, seed=1, augment=True)
     assert feed.steps == STEPS
+    other = InMemory(dataset(0, 20), device, batch_size=8, seed=2, augment=True) if outer else None
     schedule = loop.Schedule(EPOCHS, lambda epoch: 0.05 / (epoch + 1), seed=0)
     parts = dataset(1, 9), dataset(2, 9)
-    state = jax.eval_shape(compiled.init, jax.random.key(0), source, jitted.blank(compiled, feed))
-    _, info, _ = jax.eval_shape(compiled.step, state, source, jitted.blank(compiled, feed))
+    batch = jitted.blank(compiled, feed)
+    state = jax.eval_shape(compiled.init, jax.random.key(0), source, batch)
+    _, info, _ = jax.eval_shape(compiled.step, state, source, (batch,))
     return SimpleNamespace(
-        run=partial(loop.train, compiled, source, feed, *parts, schedule), state=state, info=info
+        run=partial(loop.train, compiled, source, feed, *parts, schedule, outer=other),
+        state=state,
+        info=info,
     )
 
 
@@ -213,7 +218,7 @@ def test_batches_that_are_not_finite_are_named_or_dropped():
     for epoch in range(EPOCHS):
         for batch in feed.epoch(epoch):
             if not np.any(batch.labels == 2):
-                state, info, _ = plain.step(state, None, batch)
+                state, info, _ = plain.step(state, None, (batch,))
                 seen.append(float(info.loss))
     dropping = jitted.compile_method(method, net, device, drop=True)
     result = loop.train(dropping, None, feed, *parts, schedule, drop_at_most=EPOCHS)

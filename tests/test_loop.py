@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small import network
 
-from experiments import devices, figures, jitted, loop, methods, schedules
+from experiments import devices, figures, inputs, jitted, loop, methods, schedules
 from experiments.config import Config
 from experiments.dataset import Dataset
 from experiments.feed import InMemory
@@ -71,11 +71,46 @@ def test_a_step_is_compiled_once_and_takes_the_state_that_it_is_given(monkeypatc
     pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
     assert len(set(pointers)) == len(pointers)  # no memory is given twice
     before = jitted.with_learning_rate(state, 0.1, compiled.devices)
-    state, *_ = compiled.step(before, None, next(training.epoch(0)))
+    state, *_ = compiled.step(before, None, (next(training.epoch(0)),))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.inner))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.opt_state))
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
     assert np.isfinite(jax.tree.leaves(target_variables(state).params)[0]).all()
+
+
+def test_every_step_has_the_outer_batch_of_the_second_feed():
+    """What the loop sees of the outer losses is what the method says with the same two batches."""
+    net, device, method = network((4, 5)), devices.one_device(), methods_to_test()["l2t-ww"]
+    compiled = jitted.compile_method(method, net, device)
+    source = net.init(jax.random.key(9), np.zeros((1, 4, 4, 3), "f"))
+    data, steps = dataset(0, 20), 3
+    feeds = [
+        InMemory(data, device, batch_size=8, seed=seed, augment=True) for seed in inputs.seeds(1, 2)
+    ]
+    state = jitted.with_learning_rate(
+        jitted.first_state(compiled, source, feeds[0], seed=0), 0.05, device
+    )
+    alone, expected = [], []
+    for batches in zip(*(feed.epoch(0) for feed in feeds), strict=True):
+        batch, outer = map(jitted.normalised, batches)
+        assert not np.array_equal(batch.images, outer.images)
+        alone.append(method.step(state, source, batch)[1].outer_loss)
+        state, info = method.step(state, source, batch, outer)
+        expected.append(info.outer_loss)
+    seen: list[np.ndarray] = []
+    loop.train(
+        compiled,
+        source,
+        feeds[0],
+        dataset(1, 4),
+        dataset(2, 4),
+        loop.Schedule(1, lambda epoch: 0.05, seed=0),
+        outer=feeds[1],
+        on_step=lambda number, info: seen.append(info.outer_loss),
+    )
+    assert len(seen) == steps
+    np.testing.assert_allclose(seen, expected, rtol=1e-5)
+    assert np.all(abs(np.subtract(expected, alone)) > 1e-3)
 
 
 def test_the_schedules_are_those_of_the_paper():

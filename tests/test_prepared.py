@@ -160,7 +160,7 @@ line = "--method scratch --data tfds:stl10 --image-size 128 --batch-size 4 --wor
 config = cli.parse(Config, "experiments.train", [*line.split(), "--data-dir", sys.argv[1]])
 if __name__ == "__main__":
     splits = inputs.load_splits(config)
-    with inputs.training_data(config, splits.train, devices.all_devices()) as training:
+    with inputs.training_data(config, splits.train, devices.all_devices(), 0) as training:
         for images, labels in training.epoch(0):
             print(*images.shape, len(labels))
 """
