@@ -31,6 +31,7 @@ def run(
     *,
     prog: str,
     args: list[str] | None = None,
+    hint: str = "",
 ) -> int:
     """Parses the command line and runs a command.
 
@@ -39,6 +40,7 @@ def run(
       options: a dataclass that describes the options.
       prog: the command's module, such as ``experiments.train``.
       args: the command line; that of the process if None.
+      hint: what to say besides to who gives a command line that does not parse.
 
     Returns:
       The exit code: that of ``main``, 2 after bad input, 1 after a failed run, or 128 and the
@@ -46,7 +48,7 @@ def run(
     """
     words = sys.argv[1:] if args is None else args
     try:
-        return main(parse(options, prog, [word for word in words if word != DEBUG]))
+        return main(parse(options, prog, [word for word in words if word != DEBUG], hint))
     except (ValueError, OSError, RunFailedError, InterruptedRunError, KeyboardInterrupt) as error:
         if DEBUG in words:
             traceback.print_exc()
@@ -73,7 +75,7 @@ def kind_and_code(error: BaseException) -> tuple[str, int]:
     return "error", 1 if isinstance(error, RunFailedError) else 2
 
 
-def parse(options: type[Options], prog: str, args: list[str] | None) -> Options:
+def parse(options: type[Options], prog: str, args: list[str] | None, hint: str = "") -> Options:
     """Parses the command line with tyro; what does not parse becomes a one-line ValueError."""
     errors = io.StringIO()
     try:
@@ -93,9 +95,8 @@ def parse(options: type[Options], prog: str, args: list[str] | None) -> Options:
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise ValueError(
-            f"{first_message(errors.getvalue())} (python -m {prog} --help lists all options)"
-        ) from None
+        more = "; ".join(filter(None, (hint, f"python -m {prog} --help lists all options")))
+        raise ValueError(f"{first_message(errors.getvalue())} ({more})") from None
 
 
 def description(options: type, prog: str) -> str:

@@ -11,8 +11,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from . import children, cli, grid, resume
-from .config import TaskName
+from . import children, cli, grid, resume, tasks
 from .grid import Run
 from .progress import Progress, Start
 
@@ -21,6 +20,8 @@ CHOICE = (
     *("data", "data_dir", "test_data", "image_size", "crop_share"),
     *("test_fraction", "val_fraction", "per_class", "batch_size"),
 )
+
+HINT = "options of the train command come after --"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Options:
     methods: Annotated[tuple[str, ...], arg(metavar="METHOD[:OPTION=VALUE,...] ...")]
     #: Tasks of the paper. With none, --data after -- says what to train on, as for
     #: the train command.
-    tasks: tuple[TaskName, ...] = ()
+    tasks: Annotated[tuple[str, ...], arg(metavar=f"{tasks.CHOICES} ...")] = ()
     #: Seeds; every combination is run once with each.
     seeds: Annotated[tuple[int, ...], arg(metavar="SEED ...")] = (0, 1, 2)
     #: Numbers of training images of each class; with none all images are taken.
@@ -118,4 +119,4 @@ def check_data(runs: Sequence[Run]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog=f"{__package__}.compare"))
+    sys.exit(cli.run(main, Options, prog=f"{__package__}.compare", hint=HINT))

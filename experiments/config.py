@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from tyro.conf import arg
 
@@ -17,10 +17,6 @@ METHODS: tuple[MethodName, ...] = get_args(MethodName)
 WhereName = Literal["relu6", "relu", "relu-avg", "softplus", "elu", "sigmoid", "tanh", "constant"]
 # Methods that match stages of equal map size if not told otherwise, also in a task.
 ONE_TO_ONE = ("at", "lwf+at", "l2t-w")
-if TYPE_CHECKING:
-    TaskName = str
-else:
-    TaskName = Literal[tuple(tasks.TASKS)]
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class Choice:
     #: ResNet-32 trained on TinyImageNet, whose weights come second: stl10-resnet20 a ResNet-20
     #: trained there, stl10-twice a ResNet-32 trained there with another seed, stl10-cifar10 a
     #: ResNet-32 trained on CIFAR-10.
-    task: TaskName | None = None
+    task: Annotated[str | None, arg(metavar=tasks.CHOICES)] = None
 
     #: Source networks, one or several: resnetN, cifar-resnetN, vggN, vggN_bn or vit_SIZE_patchN
     #: where SIZE is micro, tiny, small or base.
@@ -105,7 +101,7 @@ class Config(RunOptions, Choice):
     scheme: Literal["two-stage", "bilevel"] = "two-stage"
 
     def with_presets(self) -> Config:
-        """The defaults that ``task`` asks for."""
+        """The defaults that ``task`` asks for; raises a ValueError where there is no such task."""
         if self.task is None:
             return Config()
         preset = tasks.settings(self.task, same_stage=self.method in ONE_TO_ONE)

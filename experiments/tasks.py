@@ -54,6 +54,8 @@ TASKS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "dogs": LARGE | {"data": "dogs"},
     }
 )
+# In a help text, which breaks its lines at blanks.
+CHOICES = f"{{{', '.join(TASKS)}}}"
 
 
 def settings(task: str, *, same_stage: bool) -> dict[str, Any]:
@@ -65,7 +67,12 @@ def settings(task: str, *, same_stage: bool) -> dict[str, Any]:
 
     Returns:
       Values by the option's name.
+
+    Raises:
+      ValueError: there is no such task.
     """
+    if task not in TASKS:
+        raise ValueError(f"--task {task} came; wanted {', '.join(TASKS)}")
     chosen = dict(TASKS[task])
     if same_stage:
         stages = ",".join(f"{m}-{m}" for m in range(1, 5))

@@ -105,7 +105,7 @@ BAD = [
     ("--methods", "--methods"),
     ("--methods scratch --seeds", "--seeds without a value came"),
     ("--methods scratch --seeds -1", "--seed -1 came; wanted 0"),
-    ("--methods scratch --tasks cifar1", "invalid choice 'cifar1'"),
+    ("--methods scratch --tasks cifar1", "on cifar1: --task cifar1 came; wanted cifar10, "),
     ("--methods scratch --per-class 0", "--per-class 0 came"),
     ("--methods scratch magic", "--methods magic: "),
     ("--methods scratch:lr", "--methods scratch:lr came; wanted METHOD or METHOD:OPTION=VALUE"),
