@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-COMMANDS = ("demo", "train", "compare", "report", "evaluate", "pretrain", "parity", "benchmark")
+COMMANDS = (
+    *("demo", "train", "compare", "report", "evaluate", "predict"),
+    *("pretrain", "parity", "benchmark"),
+)
 
 
 def main() -> None:

@@ -17,12 +17,27 @@ from .devices import Devices
 from .preprocess import normalise
 
 
-def compile_evaluation(network: Network, devices: Devices) -> Callable[[Variables, Any], Array]:
-    """The jitted forward pass in evaluation mode, ``(variables, uint8 images) -> classes``."""
+def best_class(logits: Array) -> Array:
+    """The class of the largest logit, ``[B, classes] -> [B]``."""
+    return jnp.argmax(logits, axis=-1)
 
-    def classify(variables: Variables, images: Array) -> Array:
-        logits = network.apply(variables, normalise(images), train=False).logits
-        return jnp.argmax(logits, axis=-1)
+
+def compile_evaluation(
+    network: Network, devices: Devices, read: Callable[[Array], Any] = best_class
+) -> Callable[[Variables, Any], Any]:
+    """The jitted forward pass in evaluation mode.
+
+    Args:
+      network: the network.
+      devices: where it runs.
+      read: what is wanted of the logits, arrays of a row an image.
+
+    Returns:
+      ``(variables, uint8 images) -> read(logits)``.
+    """
+
+    def classify(variables: Variables, images: Array) -> Any:
+        return read(network.apply(variables, normalise(images), train=False).logits)
 
     whole, split = devices.replicated, devices.split
     return jax.jit(classify, in_shardings=(whole, split), out_shardings=whole)
@@ -50,14 +65,14 @@ def batches(devices: Devices, images: Images, batch_size: int = 500) -> Iterator
 
 
 def predict(
-    evaluate: Callable[[Variables, Any], Array],
+    evaluate: Callable[[Variables, Any], Any],
     devices: Devices,
     variables: Variables,
     images: Images,
     batch_size: int = 500,
     on_batch: Callable[[int], object] = lambda images: None,
-) -> np.ndarray:
-    """The predicted class of every image.
+) -> Any:
+    """What a network says of every image.
 
     Args:
       evaluate: from `compile_evaluation`, for the same devices.
@@ -68,19 +83,21 @@ def predict(
       on_batch: called after each batch with its number of images.
 
     Returns:
-      Class numbers, ``[N]``.
+      What ``evaluate`` gives, in arrays of a row an image: class numbers, ``[N]``, if it is not
+      told otherwise.
     """
-    predictions: list[Array] = []
+    predictions: list[Any] = []
     for batch, count in batches(devices, images, batch_size):
         predictions.append(evaluate(variables, batch))
         # The next batch is read while the device works on this one.
         jax.block_until_ready(predictions[-2:-1])
         on_batch(count)
-    return np.concatenate(jax.device_get(predictions))[: len(images.labels)]
+    total = len(images.labels)
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:total], *jax.device_get(predictions))
 
 
 def accuracy(
-    evaluate: Callable[[Variables, Any], Array],
+    evaluate: Callable[[Variables, Any], Any],
     devices: Devices,
     variables: Variables,
     images: Images,

@@ -93,6 +93,32 @@ def images_of(folder: Path, problems: list[str]) -> list[str]:
     return names
 
 
+def images_below(path: Path) -> list[Path]:
+    """An image, or all images of a folder and of those in it, sorted; without hidden files.
+
+    Raises:
+      ValueError: a folder has none, or cannot be read; or there is nothing of that name.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise ValueError(f"{path} came, and there is no such image or folder")
+    problems: list[str] = []
+    found: list[Path] = []
+    folders = [path]
+    while folders:
+        folder = folders.pop()
+        for entry, kind in entries(folder, problems):
+            if kind == FOLDER:
+                folders.append(entry)
+            elif entry.suffix.lower() in SUFFIXES:
+                found.append(entry)
+    tell(problems)
+    if not found:
+        raise ValueError(f"{path} has no image; wanted some in {', '.join(SUFFIXES)}")
+    return sorted(found)
+
+
 def entries(folder: Path, problems: list[str]) -> Iterator[tuple[Path, str]]:
     """What a folder holds and is not left out, sorted, with its kind: `FOLDER` or `FILE`.
 

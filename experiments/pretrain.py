@@ -58,8 +58,8 @@ def main(options: Options) -> int:
     rate = schedules.step_decay(options.lr, options.epochs)
     with runs.opened(options, splits, everywhere, what):
         result = session.train(options, compiled, None, splits, rate)
-        weights = options.folder() / "source.safetensors"
-        devices.on_first_process(lambda: runs.finish(weights, result, splits, everywhere))
+        done = options, options.network, "source.safetensors", result, splits, everywhere
+        devices.on_first_process(lambda: runs.finish(*done))
     return 0
 
 

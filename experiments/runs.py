@@ -7,13 +7,12 @@ import dataclasses
 import datetime
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jax.experimental import multihost_utils
 
-from . import devices, files, inputs, loop, provenance, resume, zoo
+from . import devices, files, inputs, loop, provenance, resume, trained, zoo
 from .errors import RunFailedError
 from .files import write_json
 from .options import RunOptions
@@ -121,21 +120,29 @@ def opened(
 
 
 def finish(
-    weights: Path, result: loop.Result, splits: inputs.Splits, everywhere: devices.Devices
+    options: RunOptions,
+    network: str,
+    weights: str,
+    result: loop.Result,
+    splits: inputs.Splits,
+    everywhere: devices.Devices,
 ) -> None:
-    """Writes the weights of the best epoch, and beside them the result, which it prints.
+    """Writes the weights of the best epoch, and last the result, which it prints.
 
     Args:
-      weights: the file for the weights. ``result.json`` is written last: it says that a run is
-        finished.
+      options: the run's.
+      network: the name of the network that it trained.
+      weights: the name of the file for the weights.
       result: of the run.
       splits: its data.
       everywhere: its devices.
     """
-    zoo.save(weights, result.variables)
+    folder = options.folder()
+    zoo.save(folder / weights, result.variables)
     best = result.best_epoch
+    # The last of the files: it says that the run is finished.
     write_json(
-        weights.with_name(resume.RESULT),
+        folder / resume.RESULT,
         {
             "best_epoch": best.epoch,
             "val_accuracy": best.val_accuracy,
@@ -151,6 +158,7 @@ def finish(
             "dropped": result.dropped,
             "devices": provenance.hardware(everywhere),
             "versions": provenance.versions(),
+            trained.KEY: trained.describe(network, weights, options, splits)._asdict(),
         },
     )
     print(

@@ -78,8 +78,8 @@ def main(config: Config) -> int:
         if learned:
             record_transfer(config, source, pairs, result, splits, everywhere)
             devices.on_first_process(lambda: draw(config, pairs, layers, result))
-        weights = config.folder() / "target.safetensors"
-        devices.on_first_process(lambda: runs.finish(weights, result, splits, everywhere))
+        done = config, config.target, "target.safetensors", result, splits, everywhere
+        devices.on_first_process(lambda: runs.finish(*done))
     return 0
 
 

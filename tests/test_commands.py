@@ -8,8 +8,21 @@ import jax
 import numpy as np
 import pytest
 from conftest import needed, quick_compiler
+from PIL import Image
 
-from experiments import cli, evaluate, feed, files, pretrain, report, train, transferred, zoo
+from experiments import (
+    cli,
+    data,
+    evaluate,
+    feed,
+    files,
+    predict,
+    pretrain,
+    report,
+    train,
+    transferred,
+    zoo,
+)
 from experiments.config import Config
 from l2t_jax.models import cifar_resnet
 
@@ -28,6 +41,12 @@ def run_pretrain(*args: object) -> int:
 def run_evaluate(*args: object) -> int:
     return cli.run(
         evaluate.main, evaluate.Options, prog="experiments.evaluate", args=[str(a) for a in args]
+    )
+
+
+def run_predict(*args: object) -> int:
+    return cli.run(
+        predict.main, predict.Options, prog="experiments.predict", args=[str(a) for a in args]
     )
 
 
@@ -61,6 +80,67 @@ def test_a_source_is_trained_saved_and_evaluated(source, capsys, tmp_path):
     assert line.startswith(f"{right} of 1797 right: ")
     assert right > 0.9 * 1797
     assert np.load(tmp_path / "p.npz")["predictions"].shape == (1797,)
+
+
+def test_new_images_are_classified_by_what_a_run_has_trained(source, capsys, tmp_path):
+    """As `evaluate` does it, and with the softmax of the network's logits, by NumPy."""
+    digits = data.digits(8)
+    for number in range(25):
+        folder = tmp_path / "new" / "below" / f"{digits.labels[number]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digits.images[number]).save(folder / f"{number}.png")
+    (tmp_path / "new" / "notes.txt").touch()
+    folder, options = tmp_path / "new" / "below", ["--image-size", 8, "--predictions"]
+    weights = ["--network", "resnet8", "--weights", source]
+    assert run_evaluate(*weights, "--data", folder, *options, tmp_path / "p.npz") == 0
+    first = folder / f"{digits.labels[0]}" / "0.png"
+    images, table = [tmp_path / "new", first], tmp_path / "table.csv"
+    # In batches, the last of which is not full.
+    assert run_predict(source.parent, *images, "--out", table, "--batch-size", 10) == 0
+    capsys.readouterr()
+    assert run_predict(source.parent, *images, "--batch-size", 10) == 0
+    assert capsys.readouterr().out == table.read_text()
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == [*map(str, sorted(folder.rglob("*.png"))), str(first)]
+    predicted = [int(row["class"]) for row in rows]
+    assert predicted[:-1] == np.load(tmp_path / "p.npz")["predictions"].tolist()
+    network, variables = zoo.load("resnet8", source, (8, 8, 3))
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    normalised = ((digits.images[:1] / 255 - mean) / std).astype(np.float32)
+    logits = np.asarray(network.apply(variables, normalised, train=False).logits[0], np.float64)
+    softmax = np.exp(logits) / np.exp(logits).sum()
+    assert predicted[-1] == softmax.argmax()
+    assert float(rows[-1]["probability"]) == pytest.approx(softmax.max(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("run", "no images came"),
+        ("nowhere one.png", "nowhere has no result.json; wanted the folder of a finished run"),
+        ("old one.png", "old/result.json does not tell what was trained (network, weights, "),
+        ("run nothing.png", "nothing.png came, and there is no such image or folder"),
+        ("run empty", "empty has no image; wanted some in .png"),
+        ("run one.png broken.png", "1 problem with the images: broken.png: "),
+        ("run one.png --out no/table.csv", "no folder no for --out"),
+    ],
+)
+def test_what_cannot_be_classified_is_told_in_a_line(
+    words, text, source, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").symlink_to(source.parent)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "result.json").write_text("{}")
+    Image.new("RGB", (9, 9)).save(tmp_path / "one.png")
+    (tmp_path / "broken.png").write_text("no image")
+    assert run_predict(*words.split()) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert text in line
 
 
 PAIRS = {"finetune": 0, "lwf": 0, "at": 3, "lwf+at": 3, "fm": 9, "l2t-w": 3, "l2t-ww": 9}

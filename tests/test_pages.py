@@ -18,7 +18,7 @@ from nbclient import NotebookClient
 from PIL import Image
 from test_surface import NAMES
 
-from experiments import cli, compare, evaluate, pretrain, report
+from experiments import cli, compare, evaluate, predict, pretrain, report
 from experiments.config import Config
 from l2t_jax.models import imagenet_resnet, to_torch, vgg
 
@@ -29,6 +29,7 @@ COMMANDS = {
     "compare": compare.Options,
     "report": report.Options,
     "evaluate": evaluate.Options,
+    "predict": predict.Options,
     "pretrain": pretrain.Options,
 }
 

@@ -69,6 +69,10 @@ LINES = [
     f"train --method fm {SMALL} --source resnet14 --source-weights source.safetensors",
     "evaluate --network resnet8 --weights nowhere.pth --data digits",
     "evaluate --network resnet8 --weights source.safetensors --data digits --predictions no/p.npz",
+    "predict done",
+    "predict empty one/cats/1.png",
+    "predict done nowhere.png",
+    "predict done one full",
     "report empty",
     "report nowhere",
     "parity ok.npz",
@@ -95,6 +99,7 @@ LINES = [
     "train --coordinator localhost:1234 --processes 2 --process 2",
     "compare --methods scratch scratch",
     "compare --methods fm",
+    "compare --methods scratch --data digits",
     "compare --methods scratch -- --seed 1",
     "compare --methods scratch --tasks cifar10 stl10 -- --data digits",
 ]  # fmt: skip

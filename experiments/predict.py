@@ -1,0 +1,100 @@
+"""Classifies images with the network that a run has trained."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from tqdm import tqdm
+from tyro.conf import Positional, arg
+
+from . import classify, cli, devices, files, folders, trained
+from .folders import Folder, ImageFiles
+from .listing import images_below
+
+COLUMNS = ("image", "class", "probability")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Classify images with the network that a run has trained.
+
+    Prints a table in CSV: each image with its most probable class and that class's probability.
+
+    Example: python -m experiments.predict runs/l2t-ww-photos-0 new/ one.jpg --out classes.csv
+    """
+
+    #: Folder of a finished run of the train or pretrain command.
+    run: Positional[Annotated[Path, arg(metavar="RUN")]]
+    #: Images, or folders with images in them or below them.
+    images: Positional[Annotated[tuple[Path, ...], arg(metavar="IMAGE|FOLDER ...")]]
+    #: Where to write the table; to the standard output if not given.
+    out: Annotated[Path | None, arg(metavar="FILE.csv")] = None
+    #: Images a forward pass, divided over all devices.
+    batch_size: int = 500
+
+
+def main(options: Options) -> int:
+    """Classifies, and prints or writes the table."""
+    if options.batch_size < 1:
+        raise ValueError(f"--batch-size {options.batch_size} came; wanted 1 or more")
+    if not options.images:
+        raise ValueError("no images came; wanted files, or folders of images")
+    if options.out is not None and not options.out.parent.is_dir():
+        raise ValueError(f"no folder {options.out.parent} for --out")
+    model = trained.read(options.run)
+    side, width, _ = model.image_shape
+    if side != width:
+        raise ValueError(f"{options.run} was trained on images of {side}x{width}; wanted squares")
+    network, variables = trained.load(options.run, model)
+    names = [str(path) for given in options.images for path in images_below(given)]
+    images = ImageFiles(
+        Folder(Path()),
+        np.array(names, np.str_),
+        np.zeros(len(names), np.int32),
+        model.classes,
+        side,
+        model.crop_share,
+    )
+    folders.check([images])
+    everywhere = devices.all_devices()
+    evaluate = classify.compile_evaluation(network, everywhere, most_probable)
+    with tqdm(total=len(names), unit="image", dynamic_ncols=True) as bar:
+        numbers, probabilities = classify.predict(
+            evaluate,
+            everywhere,
+            everywhere.replicate(variables),
+            images,
+            options.batch_size,
+            on_batch=bar.update,
+        )
+    rows = [
+        (name, model.classes[number], f"{probability:.4f}")
+        for name, number, probability in zip(names, numbers, probabilities, strict=True)
+    ]
+    with contextlib.ExitStack() as stack:
+        file = sys.stdout
+        if options.out is not None:
+            unfinished = stack.enter_context(files.replacing(options.out))
+            file = stack.enter_context(unfinished.open("w", encoding="utf-8", newline=""))
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(COLUMNS)
+        table.writerows(rows)
+    return 0
+
+
+def most_probable(logits: Array) -> tuple[Array, Array]:
+    """The most probable class of each image, and its probability."""
+    return classify.best_class(logits), jnp.max(jax.nn.softmax(logits), axis=-1)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main, Options, prog=f"{__package__}.predict"))
