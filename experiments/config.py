@@ -96,6 +96,9 @@ class Config(RunOptions, Choice):
     where: WhereName = "relu6"
     #: Bias that head starts with (but for constant).
     where_bias: float = 1.0
+    #: Factor of the random kernel that head starts with (but for constant). At 0 all pairs begin
+    #: with the same weight, with relu6 that of --where-bias.
+    where_kernel: float = 1.0
     #: Virtual steps. two-stage: T on the matching loss, one on the task's (the paper's).
     #: bilevel: T on the sum.
     scheme: Literal["two-stage", "bilevel"] = "two-stage"
@@ -118,7 +121,14 @@ class Config(RunOptions, Choice):
             ("temperature", 0 < self.temperature < math.inf, "above 0, finite"),
             *(
                 finite(self, name)
-                for name in ("beta", "at_weight", "lwf_weight", "meta_lr", "meta_weight_decay")
+                for name in (
+                    "where_kernel",
+                    "beta",
+                    "at_weight",
+                    "lwf_weight",
+                    "meta_lr",
+                    "meta_weight_decay",
+                )
             ),
         )
         self._check_sources()

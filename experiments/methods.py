@@ -82,6 +82,7 @@ def meta_networks(config: Config) -> tuple[MetaNetwork, MetaNetwork]:
     return softmax_channels(), affine_pairs(
         ACTIVATIONS[config.where],
         bias_init=config.where_bias,
+        kernel_scale=config.where_kernel,
         divide_by_channels=config.where == "relu-avg",
     )
 

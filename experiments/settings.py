@@ -27,7 +27,7 @@ USERS: dict[str, Sequence[str]] = {
     **dict.fromkeys(("lwf_weight", "temperature"), ("lwf", "lwf+at")),
     **dict.fromkeys(("unroll_steps", "scheme", "meta_gradient"), LEARNED),
     **dict.fromkeys(("meta_lr", "meta_weight_decay", "meta_every", "outer_batch"), LEARNED),
-    **dict.fromkeys(("where", "where_bias"), ("l2t-ww",)),
+    **dict.fromkeys(("where", "where_bias", "where_kernel"), ("l2t-ww",)),
 }
 
 

@@ -141,13 +141,16 @@ def affine_pairs(
     activation: Callable[[Array], Array] = jax.nn.relu6,
     *,
     bias_init: float | None = 1.0,
+    kernel_scale: float = 1.0,
     divide_by_channels: bool = False,
 ) -> MetaNetwork:
     """ "Where" of the paper: ``λ^{m,n} = activation(v·GAP(S^m(x)) + c)``.
 
     Args:
       activation: maps the affine value to the pair weight; `jax.nn.relu6` in the paper's runs.
-      bias_init: where ``c`` starts; None draws it like ``v``, uniform in ``±1/sqrt(C)``.
+      bias_init: where ``c`` starts; None draws it like ``v`` in the paper's runs, uniform in
+        ``±1/sqrt(C)``.
+      kernel_scale: factor of that range for ``v``; at 0 every λ starts at ``activation(c)``.
       divide_by_channels: whether the pooled features are divided by ``C`` first (the published
         code's ``relu-avg``).
 
@@ -167,6 +170,7 @@ def affine_pairs(
         layers = []
         for pair_key, features in zip(jax.random.split(key, len(pooled)), pooled, strict=True):
             layer = uniform_affine(pair_key, features.shape[-1], 1, features.dtype)
+            layer = layer._replace(kernel=kernel_scale * layer.kernel)
             if bias_init is not None:
                 layer = layer._replace(bias=jnp.full_like(layer.bias, bias_init))
             layers.append(layer)

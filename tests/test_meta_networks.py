@@ -81,6 +81,16 @@ def test_where_starts_as_published(pooled):
     )
 
 
+def test_the_scale_of_wheres_kernel_goes_from_one_weight_for_all_to_the_published_start(pooled):
+    drawn, half, none = (
+        affine_pairs(kernel_scale=scale).init(jax.random.key(0), pooled) for scale in (1, 0.5, 0)
+    )
+    for whole, layer in zip(drawn, half, strict=True):
+        np.testing.assert_array_equal(layer.kernel, whole.kernel / 2)
+        np.testing.assert_array_equal(layer.bias, whole.bias)
+    np.testing.assert_array_equal(affine_pairs().apply(none, pooled), np.ones((3, 2)))
+
+
 def test_switched_off_weights_are_uniform():
     rng = np.random.default_rng(3)
     features = [jnp.asarray(rng.standard_normal((2, 4, 3, c))) for c in (5, 8)]
