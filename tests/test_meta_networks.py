@@ -83,7 +83,8 @@ def test_where_starts_as_published(pooled):
 
 def test_the_scale_of_wheres_kernel_goes_from_one_weight_for_all_to_the_published_start(pooled):
     drawn, half, none = (
-        affine_pairs(kernel_scale=scale).init(jax.random.key(0), pooled) for scale in (1, 0.5, 0)
+        affine_pairs(kernel_scale=scale).init(jax.random.key(0), pooled)
+        for scale in (1.0, 0.5, 0.0)
     )
     for whole, layer in zip(drawn, half, strict=True):
         np.testing.assert_array_equal(layer.kernel, whole.kernel / 2)
