@@ -33,12 +33,12 @@ USERS: dict[str, Sequence[str]] = {
 
 def options(run: Run) -> dict[str, Any]:
     """The options of `Config` that matter to a run, with the pairs that a method takes itself."""
-    config = run.config
-    # A run from before there was an option cannot say what it did.
-    names = [field.name for field in dataclasses.fields(Config)]
-    given = {name: config.get(name, "unknown") for name in names if used(name, config["method"])}
+    method = run.config["method"]
+    # A run from before there was an option did what is now its default, as `resume` has it.
+    known = plain(dataclasses.asdict(Config()), digits=17)
+    given = {name: run.config.get(name, known[name]) for name in known if used(name, method)}
     if "pairs" in given and given["pairs"] is None:
-        given["pairs"] = Config(method=config["method"]).pairs_or_default()
+        given["pairs"] = Config(method=method).pairs_or_default()
     return given
 
 
@@ -56,7 +56,7 @@ def command(run: Run) -> str:
     words = ["--method", run.config["method"]]
     for name, value in options(run).items():
         said = name in ("task", "data", "seed") or value != default[name]
-        if name not in ("method", "run_dir") and said and value not in (None, "unknown"):
+        if name not in ("method", "run_dir") and said and value is not None:
             values = value if isinstance(value, list) else [value]
             words += [option(name), *map(str, values)]
     return f"python -m {__package__}.train {shlex.join(words)}"
