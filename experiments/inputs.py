@@ -172,7 +172,7 @@ def seeds(seed: int, number: int) -> list[int]:
 def training_data(
     options: RunOptions, train: dataset.Dataset | ImageFiles, devices: Devices, seed: int
 ) -> Iterator[TrainingData]:
-    """The training images as batches on the devices, in a seed's order; it ends all workers."""
+    """The training images as batches, in a seed's order; at the end all workers end."""
     if isinstance(train, dataset.Dataset):
         augment = options.augment == "crop-flip" or (
             # Not digits, which mirroring changes.

@@ -72,7 +72,9 @@ def read(folder: Path) -> Trained:
             "finished run of the train or pretrain command"
         )
     shape, classes = tuple(known["image_shape"]), tuple(map(str, known["classes"]))
-    return Trained(**known | {"image_shape": shape, "classes": classes})
+    # By name: a later version may tell more.
+    kept = {name: known[name] for name in KINDS}
+    return Trained(**kept | {"image_shape": shape, "classes": classes})
 
 
 def load(folder: Path, trained: Trained) -> tuple[Network, Variables]:
