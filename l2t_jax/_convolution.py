@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
+from jax.export import is_symbolic_dim
 from jax.extend.core import Primitive
 from jax.interpreters import ad
 from jax.typing import DTypeLike
@@ -185,7 +186,9 @@ def few_channels(kernel: Array, window: Window) -> bool:
     """Whether XLA's own convolution is the faster form on a CPU."""
     if window.size == (1, 1):
         return False  # nothing to write
-    return kernel.shape[3] < CHANNELS and window.outputs[0] * window.outputs[1] > SMALL_MAP
+    positions = math.prod(window.outputs)
+    large = is_symbolic_dim(positions) or positions > SMALL_MAP
+    return kernel.shape[3] < CHANNELS and large
 
 
 def on_cpu(form: Callable[..., Array]) -> Callable[..., Array]:
@@ -213,8 +216,9 @@ def cpu_conv(images: Array, kernel: Array, *, window: Window) -> Array:
 def cpu_spread(outputs: Array, kernel: Array, *, window: Window) -> Array:
     if few_channels(kernel, window):
         return native_spread(outputs, kernel, window=window, operands=None)
-    images = jnp.zeros((len(outputs), *window.images, kernel.shape[2]), outputs.dtype)
-    for rows in parts(window, len(outputs) * kernel.shape[2]):
+    batch, inputs = outputs.shape[0], kernel.shape[2]
+    images = jnp.zeros((batch, *window.images, inputs), outputs.dtype)
+    for rows in parts(window, batch * inputs):
         matrix = after(images, kernel[rows.start : rows.stop]).reshape(-1, kernel.shape[3]).T
         images = images + unshifted(outputs @ matrix, window, rows)
     return images
@@ -225,7 +229,7 @@ def cpu_taps(images: Array, outputs: Array, *, window: Window) -> Array:
     # Transposed once for all rows; the slices, which are of one use only, stay as they are.
     transposed = outputs.reshape(-1, outputs.shape[3]).T
     products: list[Array] = []
-    for rows in parts(window, len(images) * images.shape[3]):
+    for rows in parts(window, images.shape[0] * images.shape[3]):
         seen = after(products[-1] if products else outputs, images)
         slices = shifted(seen, window, rows)
         products.append(transposed @ slices.reshape(-1, slices.shape[3]))
@@ -237,7 +241,9 @@ def parts(window: Window, values: int) -> list[range]:
     """Rows of a kernel to be taken together, with so many values at a position."""
     height, width = window.size
     slices = height * width * math.prod(window.outputs) * values
-    return [range(height)] if slices <= SLICES else [range(i, i + 1) for i in range(height)]
+    # Of a size that is not known before the program runs, there may be any number.
+    few = not is_symbolic_dim(slices) and slices <= SLICES
+    return [range(height)] if few else [range(i, i + 1) for i in range(height)]
 
 
 def after(done: Array, waiting: Array) -> Array:
