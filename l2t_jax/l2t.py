@@ -257,7 +257,9 @@ def l2t(
                 weights,
             )
             (gradient,) = transpose(weights_bar)
-            norm = optax.tree.norm(gradient)
+            # Of one type with what stands for them where there is no meta-step.
+            norm = optax.tree.norm(gradient).astype(loss.dtype)
+            outer_loss = outer_loss.astype(loss.dtype)
             if unroll_steps == 0:
                 return state.meta_params, state.meta_opt_state, outer_loss, norm
             moved = apply_gradient(

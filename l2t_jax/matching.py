@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from l2t_jax._channels import repeat
 from l2t_jax._convolution import convolve
+from l2t_jax._precision import at_least_float32, widen
 from l2t_jax._typing import Array, ArrayOrShape, Float
 from l2t_jax.affine import uniform_affine
 
@@ -137,7 +138,7 @@ def init_projections(
       key: a PRNG key.
       pairs: the pairs to match.
       source_features: arrays or shapes ``[B, H, W, C]``; only the channels are used.
-      target_features: likewise; the projections take its dtype.
+      target_features: likewise. The projections take its dtype, but never less than float32.
 
     Returns:
       A tuple with one `Projection` a pair.
@@ -155,7 +156,8 @@ def init_projections(
     projections = []
     for pair_key, (m, n) in zip(jax.random.split(key, len(pairs)), pairs, strict=True):
         inputs, outputs = target_features[n].shape[-1], source_features[m].shape[-1]
-        affine = uniform_affine(pair_key, inputs, outputs, target_features[n].dtype)
+        dtype = at_least_float32(target_features[n].dtype)
+        affine = uniform_affine(pair_key, inputs, outputs, dtype)
         projections.append(Projection(*affine))
     return tuple(projections)
 
@@ -170,14 +172,15 @@ def project(
       features: the target's feature map, ``[B, H, W, C_target]``.
 
     Returns:
-      ``[B, H, W, C_source]``.
+      ``[B, H, W, C_source]``, of the wider of both dtypes.
 
     Example:
       >>> projection = Projection(jnp.ones((5, 3)), jnp.ones(3))
       >>> project(projection, jnp.ones((2, 8, 8, 5)))[0, 0, 0].tolist()
       [6.0, 6.0, 6.0]
     """
-    projected = convolve(features, projection.kernel[None, None])
+    dtype = jnp.promote_types(features.dtype, projection.kernel.dtype)
+    projected = convolve(features.astype(dtype), projection.kernel[None, None].astype(dtype))
     return projected + repeat(projection.bias, projected.shape)
 
 
@@ -190,7 +193,8 @@ def channel_errors(
     """Squared matching error of every pair, per sample and source channel.
 
     For pair ``(m, n)``: ``e[b, c] = mean over positions of (r(T^n(x_b)) - S^m(x_b))[., c]^2``,
-    with the source map resized to the target map's size.
+    with the source map resized to the target map's size. Everything is computed in float32 at
+    least, also where the feature maps are bfloat16 or float16.
 
     Args:
       projections: one a pair, as from `init_projections`.
@@ -230,12 +234,12 @@ def channel_errors(
         # All pairs of one target layer share one pass over its map: one projection, one
         # difference. Only the small errors are taken apart again.
         members = [i for i, (_, n) in enumerate(pairs) if n == layer]
-        target = target_features[layer]
+        target = widen(target_features[layer])
         _, height, width, _ = target.shape
-        sources = [resize(source_features[pairs[i][0]], (height, width)) for i in members]
+        sources = [resize(widen(source_features[pairs[i][0]]), (height, width)) for i in members]
         fused = Projection(
             *(
-                jnp.concatenate(p, axis=-1)
+                widen(jnp.concatenate(p, axis=-1))
                 for p in zip(*(projections[i] for i in members), strict=True)
             )
         )
@@ -301,7 +305,10 @@ def pair_losses(
             f"{[w.shape for w in weights]} came; wanted the same"
         )
     return jnp.stack(
-        [jnp.mean(jnp.sum(w * e, axis=1)) for e, w in zip(errors, weights, strict=True)]
+        [
+            jnp.mean(jnp.sum(widen(w) * widen(e), axis=1))
+            for e, w in zip(errors, weights, strict=True)
+        ]
     )
 
 

@@ -1,7 +1,8 @@
 """The two meta-networks: "what" weighs channels, "where" weighs pairs of layers.
 
-Both are fed with the source's feature maps, averaged over positions, and decide per sample. In
-the shape descriptions `B` is the batch dimension, `C` a source layer's number of channels.
+Both are fed with the source's feature maps, averaged over positions, and decide per sample. Their
+parameters are float32 or wider, also where the features are bfloat16 or float16. In the shape
+descriptions `B` is the batch dimension, `C` a source layer's number of channels.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from l2t_jax._precision import at_least_float32, widen
 from l2t_jax._typing import Array, Float, PyTree
 from l2t_jax.affine import Affine, uniform_affine
 from l2t_jax.matching import Pair, combine_weights, require_pairs
@@ -50,13 +52,13 @@ def pool(source_features: Sequence[Float[Array, "b _h _w _c"]]) -> tuple[Array, 
       source_features: feature maps, each ``[B, H, W, C]``.
 
     Returns:
-      One ``[B, C]`` array a feature map.
+      One ``[B, C]`` array a feature map, in float32 at least.
 
     Example:
       >>> pool([jnp.arange(4.0).reshape(1, 2, 2, 1)])[0].tolist()
       [[1.5]]
     """
-    return tuple(jnp.mean(features, axis=(1, 2)) for features in source_features)
+    return tuple(jnp.mean(widen(features), axis=(1, 2)) for features in source_features)
 
 
 def pool_pairs(source_features: Sequence[Array], pairs: Sequence[Pair]) -> tuple[Array, ...]:
@@ -107,7 +109,7 @@ def softmax_channels() -> MetaNetwork:
 
     def init(key: Array, pooled: Sequence[Any]) -> tuple[Affine, ...]:
         del key
-        widths = [(features.shape[-1], features.dtype) for features in pooled]
+        widths = [(features.shape[-1], at_least_float32(features.dtype)) for features in pooled]
         return tuple(Affine(jnp.zeros((c, c), dtype), jnp.zeros(c, dtype)) for c, dtype in widths)
 
     def apply(params: tuple[Affine, ...], pooled: Sequence[Array]) -> tuple[Array, ...]:
@@ -132,7 +134,7 @@ def uniform_channels() -> MetaNetwork:
 
     def apply(params: PyTree, pooled: Sequence[Array]) -> tuple[Array, ...]:
         del params
-        return tuple(jnp.full_like(features, 1 / features.shape[-1]) for features in pooled)
+        return tuple(jnp.full_like(widen(features), 1 / features.shape[-1]) for features in pooled)
 
     return MetaNetwork(_no_params, apply)
 
@@ -169,7 +171,8 @@ def affine_pairs(
     def init(key: Array, pooled: Sequence[Any]) -> tuple[Affine, ...]:
         layers = []
         for pair_key, features in zip(jax.random.split(key, len(pooled)), pooled, strict=True):
-            layer = uniform_affine(pair_key, features.shape[-1], 1, features.dtype)
+            dtype = at_least_float32(features.dtype)
+            layer = uniform_affine(pair_key, features.shape[-1], 1, dtype)
             layer = layer._replace(kernel=kernel_scale * layer.kernel)
             if bias_init is not None:
                 layer = layer._replace(bias=jnp.full_like(layer.bias, bias_init))
@@ -203,7 +206,7 @@ def constant_pairs() -> MetaNetwork:
 
     def init(key: Array, pooled: Sequence[Any]) -> Array:
         del key
-        return jnp.zeros(len(pooled), pooled[0].dtype)
+        return jnp.zeros(len(pooled), at_least_float32(pooled[0].dtype))
 
     def apply(params: Array, pooled: Sequence[Array]) -> Array:
         return jnp.broadcast_to(jax.nn.softplus(10 * params), (pooled[0].shape[0], len(pooled)))
@@ -224,7 +227,7 @@ def uniform_pairs() -> MetaNetwork:
 
     def apply(params: PyTree, pooled: Sequence[Array]) -> Array:
         del params
-        return jnp.ones((pooled[0].shape[0], len(pooled)), pooled[0].dtype)
+        return jnp.ones((pooled[0].shape[0], len(pooled)), at_least_float32(pooled[0].dtype))
 
     return MetaNetwork(_no_params, apply)
 

@@ -1,5 +1,7 @@
 """Any loss of the task: what `l2t` and its rivals do with it is what they do with the default."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -144,12 +146,82 @@ def test_dense_classes_are_classes_at_every_position():
     ],
 )
 def test_labels_that_are_no_classes_want_a_score_of_their_own(labels, came):
-    with pytest.raises(ValueError, match=f"labels {came} came for logits .* another `score`"):
+    with pytest.raises(ValueError, match=f"labels must be integers .*{came}.* another `score`"):
         accuracy(jnp.zeros((5, 3)), labels)
 
 
 def test_labels_of_another_number_of_samples_are_told():
     method = l2t_jax.baselines.scratch(small.network((6, 4)), optimizer=SGD)
     labels = {"wanted": jnp.zeros((5, 2)), "weight": jnp.zeros(4)}
-    with pytest.raises(ValueError, match=r"labels of shape \(5, 2\) and \(4,\) came"):
+    with pytest.raises(ValueError, match=r"labels of shape \(5, 2\) and \(4,\)"):
         method.init(jax.random.key(0), None, Batch(IMAGES, labels))
+
+
+IGNORED = [(255, np.uint8), (255, np.int32), (-1, np.int32), (-1, np.int64), (-100, np.int8)]
+
+
+@pytest.mark.parametrize(("ignored", "dtype"), IGNORED)
+def test_ignored_labels_take_no_part(ignored, dtype):
+    """Loss, gradient and score are those of the other positions alone."""
+    logits = jnp.asarray(RNG.standard_normal((2, 3, 4)))
+    labels = jnp.asarray(np.array([[0, ignored, 2], [ignored, 3, 1]]).astype(dtype))
+    kept = np.asarray(labels) != ignored
+    options = {"ignore_label": ignored}
+    loss, gradient = jax.jit(jax.value_and_grad(partial(cross_entropy, **options)))(logits, labels)
+    alone = jax.value_and_grad(cross_entropy)(logits[kept], labels[kept])
+    assert float(loss) == pytest.approx(float(alone[0]), rel=1e-14)
+    np.testing.assert_allclose(gradient[kept], alone[1], rtol=1e-13)
+    np.testing.assert_array_equal(gradient[~kept], 0)
+    right = np.mean(np.asarray(logits[kept]).argmax(-1) == np.asarray(labels[kept]))
+    assert float(accuracy(logits, labels, **options)) == right
+
+
+def test_where_all_labels_are_ignored_nothing_is_learned():
+    logits, labels = jnp.ones((3, 4)), jnp.full(3, 255)
+    loss, gradient = jax.value_and_grad(partial(cross_entropy, ignore_label=255))(logits, labels)
+    assert float(loss) == float(accuracy(logits, labels, ignore_label=255)) == 0
+    np.testing.assert_array_equal(gradient, 0)
+
+
+@pytest.mark.parametrize("label", [-1, -2, 4, 255])
+@pytest.mark.parametrize("ignored", [None, 7])
+def test_labels_that_are_no_class_are_never_counted_as_one(label, ignored):
+    logits, labels = (
+        jnp.asarray(RNG.standard_normal((3, 4))),
+        jnp.array([0, label, 7 if ignored else 2]),
+    )
+    loss = partial(cross_entropy, ignore_label=ignored)
+    value, gradient = jax.jit(jax.value_and_grad(loss))(logits, labels)
+    assert np.isnan(value)
+    assert np.isnan(gradient[1]).all()
+    assert np.isnan(jax.jit(partial(accuracy, ignore_label=ignored))(logits, labels))
+    smallest = labels.astype(jnp.uint8)  # which 300 classes do not fit
+    assert np.isfinite(cross_entropy(jnp.ones((3, 300)), smallest % 200))
+
+
+def test_l2t_learns_from_the_labels_that_are_not_ignored():
+    """A step on half-labelled positions is that on a loss which was told so by weights."""
+    labels = jnp.asarray(RNG.integers(0, 3, (5, 4, 4)))
+    kept = jnp.asarray(RNG.integers(0, 2, labels.shape))
+
+    def weighed(logits, labels):
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return jnp.sum(kept * losses) / jnp.sum(kept)
+
+    ends = []
+    for loss, given in (
+        (weighed, labels),
+        (partial(cross_entropy, ignore_label=-1), jnp.where(kept == 1, labels, -1)),
+    ):
+        source, target = small.network((4, 5), classes=4), dense(small.network((6, 4)))
+        method = l2t_jax.l2t(
+            source, target, PAIRS, optimizer=SGD, meta_optimizer=SGD, task_loss=loss,
+            score=partial(accuracy, ignore_label=-1),
+        )  # fmt: skip
+        batch = Batch(IMAGES, given)
+        variables = source.init(jax.random.key(0), IMAGES)
+        state = method.init(jax.random.key(1), variables, batch)
+        after, info = jax.jit(method.step)(state, variables, batch)
+        ends.append((after, info._replace(score=0)))
+    for a, b in zip(*map(jax.tree.leaves, ends), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
