@@ -71,9 +71,9 @@ def test_prefix_of_parallel_training_is_taken_off():
         "a",
         "b",
     ]
-    with pytest.raises(ValueError, match="no tensors at the top level"):
+    with pytest.raises(ValueError, match=r"must hold named arrays.*epoch"):
         find_state_dict({"epoch": 3})
-    with pytest.raises(ValueError, match="a file that holds a list came"):
+    with pytest.raises(ValueError, match=r"must hold a state dict .*list"):
         find_state_dict([1])
 
 

@@ -1,6 +1,7 @@
 """Writes PyTorch's file formats without PyTorch, for tests of the readers."""
 
 import io
+import json
 import pickle
 import struct
 import sys
@@ -94,3 +95,14 @@ def zipped(tree: object, compression: int = zipfile.ZIP_STORED) -> bytes:
         for key, values in pickler.storages.items():
             archive.writestr(f"archive/data/{key}", values.tobytes())
     return file.getvalue()
+
+
+def safetensors(arrays: dict[str, np.ndarray], kind: str) -> bytes:
+    """The format of Hugging Face, with all arrays of one of its types."""
+    header, end = {}, 0
+    for name, array in arrays.items():
+        begin, end = end, end + array.nbytes
+        header[name] = {"dtype": kind, "shape": array.shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + b"".join(a.tobytes() for a in arrays.values())
