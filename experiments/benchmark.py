@@ -21,8 +21,8 @@ import jax
 import numpy as np
 import optax
 
-from . import loop_rate, programs
-from .programs import MATRICES, MODES, PLAIN, Program, Setting, iteration
+from .timing import loop_rate, programs
+from .timing.programs import MATRICES, MODES, PLAIN, Program, Setting, iteration
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

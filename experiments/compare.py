@@ -11,9 +11,11 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from . import children, cli, grid, resume, tasks
-from .grid import Run
-from .progress import Progress, Start
+from .comparison import grid, processes
+from .comparison.grid import Run
+from .comparison.progress import Progress, Start
+from .options import cli, tasks
+from .runs import resume
 
 # Options that say which images a run gets, and how many at a time.
 CHOICE = (
@@ -61,7 +63,7 @@ class Options:
     common: Annotated[Positional[tuple[str, ...]], arg(metavar="-- OPTION ...")] = ()
 
 
-def main(options: Options, start: Start = children.Process) -> int:
+def main(options: Options, start: Start = processes.Process) -> int:
     """Runs what is not done yet.
 
     Args:
@@ -96,7 +98,7 @@ def main(options: Options, start: Start = children.Process) -> int:
     )
     progress = Progress(left, options.jobs, start)
     try:
-        children.work_off(left, options.jobs, progress.begin, progress.end)
+        processes.work_off(left, options.jobs, progress.begin, progress.end)
     except KeyboardInterrupt:
         print(f"interrupted: {progress.summary()}\nThe same command goes on from here.", flush=True)
         return 130
@@ -106,7 +108,7 @@ def main(options: Options, start: Start = children.Process) -> int:
 
 def check_data(runs: Sequence[Run]) -> None:
     """Raises a ValueError where a run would find its data unfit; each choice is read once."""
-    from . import inputs  # and JAX, which the help can do without
+    from .runs import inputs  # and JAX, which the help can do without
 
     # Which images of a class a run gets goes by its seed; whether there are enough does not.
     key = attrgetter(*CHOICE)

@@ -12,8 +12,12 @@ import numpy as np
 from tqdm import tqdm
 from tyro.conf import arg
 
-from . import classify, cli, devices, inputs, zoo
-from .options import DATA
+from .networks import zoo
+from .options import cli
+from .options.run_options import DATA
+from .runs import inputs
+from .system import devices
+from .training import evaluation
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,9 @@ def main(options: Options) -> int:
             "most as many"
         )
     everywhere = devices.all_devices()
-    evaluate = classify.compile_evaluation(network, everywhere)
+    evaluate = evaluation.compile_evaluation(network, everywhere)
     with tqdm(total=len(dataset.labels), unit="image", dynamic_ncols=True) as bar:
-        predictions = classify.predict(
+        predictions = evaluation.predict(
             evaluate,
             everywhere,
             everywhere.replicate(variables),

@@ -12,8 +12,9 @@ import numpy as np
 import tyro
 from tyro.conf import arg
 
-from . import cli, records
-from .replay import Figures, replay
+from .options import cli
+from .reference import records
+from .reference.replay import Figures, replay
 
 TOLERANCE = 1e-8
 

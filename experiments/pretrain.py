@@ -11,8 +11,12 @@ import jax.numpy as jnp
 
 from l2t_jax import baselines, output_shapes
 
-from . import cli, devices, jitted, methods, runs, schedules, session, zoo
-from .options import RunOptions
+from .networks import zoo
+from .options import cli
+from .options.run_options import RunOptions
+from .runs import recorded_training, run
+from .system import devices
+from .training import build, jitted, schedules
 
 
 @dataclass(frozen=True)
@@ -45,21 +49,21 @@ class Options(RunOptions, Choice):
 def main(options: Options) -> int:
     """Trains as configured, and writes config, metrics and weights to the run folder."""
     zoo.network(options.network, 1, options.precision)  # a mistyped name is told before all else
-    if runs.is_done(options):
+    if run.is_done(options):
         return 0
-    everywhere, splits = runs.prepare(options)
+    everywhere, splits = run.prepare(options)
     network = zoo.network(options.network, len(splits.train.classes), options.precision)
     images = jax.ShapeDtypeStruct((options.batch_size, *splits.train.image_shape), jnp.float32)
     # Images that the network cannot take are told before anything is written.
     output_shapes(network, jax.eval_shape(network.init, jax.random.key(0), images), images)
-    method = baselines.scratch(network, optimizer=methods.sgd(options))
+    method = baselines.scratch(network, optimizer=build.sgd(options))
     compiled = jitted.compile_method(method, network, everywhere, drop=options.skip_nonfinite > 0)
     what = f"pretraining {options.network}"
     rate = schedules.step_decay(options.lr, options.epochs)
-    with runs.opened(options, splits, everywhere, what):
-        result = session.train(options, compiled, None, splits, rate)
+    with run.opened(options, splits, everywhere, what):
+        result = recorded_training.train(options, compiled, None, splits, rate)
         done = options, options.network, "source.safetensors", result, splits, everywhere
-        devices.on_first_process(lambda: runs.finish(*done))
+        devices.on_first_process(lambda: run.finish(*done))
     return 0
 
 

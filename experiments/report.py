@@ -13,9 +13,12 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from . import cli, groups, pictures, provenance, run_folders, settings, table
-from .groups import Arranged, Group
-from .run_folders import Found, Run
+from .options import cli
+from .reporting import groups, pictures, run_identity, table
+from .reporting.groups import Arranged, Group
+from .runs import finished
+from .runs.finished import Found, Run
+from .system import provenance
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ def main(options: Options) -> int:
     """Reads the runs and writes the report."""
     if not options.runs:
         raise ValueError("no RUNS came; wanted folders of runs, or folders that hold some")
-    found = run_folders.find(options.runs)
+    found = finished.find(options.runs)
     if not found.runs:
         raise ValueError(
             f"no finished run of the train command in {' '.join(map(str, options.runs))}, only "
@@ -140,7 +143,7 @@ def how_made(arranged: Arranged) -> Iterable[str]:
     lines = []
     for (row, column), group in arranged.groups.items():
         lines.append(f"# {row}, {column}: seeds {', '.join(map(str, group.seeds))}")
-        lines.append(settings.command(group.runs[0]))
+        lines.append(run_identity.command(group.runs[0]))
     yield "```\n" + "\n".join(lines) + "\n```"
 
 

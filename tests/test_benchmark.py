@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import pytest
 
 import l2t_jax
-from experiments import benchmark, programs
+from experiments import benchmark
+from experiments.timing import programs
 from l2t_jax import Batch
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")

@@ -4,7 +4,7 @@ import importlib
 from pathlib import Path
 
 import experiments
-from experiments import cli
+from experiments.options import cli
 
 TEXT = "Unrecognized options: --metod, fm"
 

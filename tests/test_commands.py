@@ -10,20 +10,13 @@ import pytest
 from conftest import needed, quick_compiler
 from PIL import Image
 
-from experiments import (
-    cli,
-    data,
-    evaluate,
-    feed,
-    files,
-    predict,
-    pretrain,
-    report,
-    train,
-    transferred,
-    zoo,
-)
-from experiments.config import Config
+from experiments import evaluate, predict, pretrain, report, train
+from experiments.data import in_memory, load
+from experiments.networks import zoo
+from experiments.options import cli
+from experiments.options.train_options import Config
+from experiments.system import files
+from experiments.training import learned_weights
 from l2t_jax.models import cifar_resnet
 
 
@@ -84,7 +77,7 @@ def test_a_source_is_trained_saved_and_evaluated(source, capsys, tmp_path):
 
 def test_new_images_are_classified_by_what_a_run_has_trained(source, capsys, tmp_path):
     """As `evaluate` does it, and with the softmax of the network's logits, by NumPy."""
-    digits = data.digits(8)
+    digits = load.digits(8)
     for number in range(25):
         folder = tmp_path / "new" / "below" / f"{digits.labels[number]}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -178,7 +171,7 @@ def test_every_method_trains(method, source, tmp_path, capsys):
     assert result["images"] == {"train": 100, "validation": 143, "test": 359, "classes": 10}
     assert result["versions"]["jax"] == jax.__version__
     if "l2t" in method[0]:
-        weights = transferred.read(folder / "channel_weights.npz")
+        weights = learned_weights.read(folder / "channel_weights.npz")
         assert [list(pair) for pair in weights.pairs] == config["matched_pairs"]
         for channels in weights.channels:
             np.testing.assert_allclose(channels.sum(), 1, rtol=1e-5)
@@ -203,9 +196,9 @@ def test_convolutions_and_a_transformer_learn_from_each_other(other, source, tmp
         options += ["resnet8", "--source-weights", source, "--target", "vit_micro_patch2"]
     else:
         pretrained = tmp_path / "transformer"
-        data = ["--data", "digits", "--image-size", 8, "--batch-size", 40, "--epochs", 8]
+        common = ["--data", "digits", "--image-size", 8, "--batch-size", 40, "--epochs", 8]
         network = ["--network", "vit_micro_patch2", "--lr", 0.02, "--run-dir", pretrained]
-        assert run_pretrain(*network, *data) == 0
+        assert run_pretrain(*network, *common) == 0
         assert json.loads((pretrained / "result.json").read_text())["test_accuracy"] > 0.7
         weights = pretrained / "source.safetensors"
         options += ["vit_micro_patch2", "--source-weights", weights]
@@ -399,10 +392,10 @@ def test_pictures_of_the_source_networks_own_domain(checkpoint, capsys, tmp_path
 @pytest.mark.parametrize(("size", "batch_size"), [(10, 4), (12, 4), (5, 5), (7, 1)])
 def test_every_image_comes_in_every_epoch(size, batch_size):
     orders = [
-        feed.epoch_order(seed, epoch, size, batch_size) for seed in (0, 1) for epoch in (0, 1)
+        in_memory.epoch_order(seed, epoch, size, batch_size) for seed in (0, 1) for epoch in (0, 1)
     ]
     for order in orders:
-        assert order.shape == (feed.steps_per_epoch(size, batch_size), batch_size)
+        assert order.shape == (in_memory.steps_per_epoch(size, batch_size), batch_size)
         assert {len(set(batch)) for batch in order} == {batch_size}
         assert set(order.ravel()) == set(range(size))
     assert len({order.tobytes() for order in orders}) == len(orders)

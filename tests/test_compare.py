@@ -10,9 +10,14 @@ import time
 
 import pytest
 
-from experiments import children, cli, compare, files, grid, groups, progress, resume, run_folders
-from experiments.config import Config
-from experiments.files import write_json
+from experiments import compare
+from experiments.comparison import grid, processes, progress
+from experiments.options import cli
+from experiments.options.train_options import Config
+from experiments.reporting import groups
+from experiments.runs import finished, resume
+from experiments.system import files
+from experiments.system.files import write_json
 
 
 def run(*args, start=None):
@@ -61,7 +66,7 @@ class FakeChild:
 
 @pytest.fixture(autouse=True)
 def without_waiting(monkeypatch):
-    monkeypatch.setattr(children, "POLL", 0.0)
+    monkeypatch.setattr(processes, "POLL", 0.0)
 
 
 @pytest.fixture
@@ -213,7 +218,7 @@ def test_ctrl_c_ends_the_children_and_a_run_at_work_is_left_alone(tmp_path, caps
     begun = []
 
     def sleep(command, log, environment):
-        begun.append(children.Process(SLEEPER, log, environment))
+        begun.append(processes.Process(SLEEPER, log, environment))
         if len(begun) == 2:
             # A run that is at work is not started a second time, even by another comparison.
             again = Fake()
@@ -254,5 +259,5 @@ def test_a_real_comparison(weights, tmp_path, capsys, monkeypatch):
     assert run(*line, start=fake) == 1
     assert [c.method for c in fake.started] == ["lwf", "lwf"]
     # Each seed has its own split, and all are averaged.
-    (found,) = groups.arrange(run_folders.find([tmp_path]).runs).groups.values()
+    (found,) = groups.arrange(finished.find([tmp_path]).runs).groups.values()
     assert found.seeds == (0, 1)

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from experiments import cli, demo
+from experiments import demo
+from experiments.options import cli
 
 
 def test_the_demo_writes_its_table_and_pictures(tmp_path, capsys):

@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 from image_files import BOMB, COLOURS_PNG, CONVERTED, REFUSED, SIDE, encoded, put
 
-from experiments import cli, data, decoding, folders, inputs, listing, train
-from experiments.config import Config
+from experiments import train
+from experiments.data import class_folders, decoding, image_files, load
+from experiments.options import cli
+from experiments.options.train_options import Config
+from experiments.runs import inputs
 
 
 @pytest.mark.parametrize("name", CONVERTED)
 def test_an_image_of_any_kind_is_converted(name, tmp_path):
     content, wanted, off = CONVERTED[name]
-    files = listing.list_folder(put(tmp_path, {f"a/{name}": content}), SIDE)
-    folders.check([files])
+    files = class_folders.list_folder(put(tmp_path, {f"a/{name}": content}), SIDE)
+    image_files.check([files])
     (found,) = files.load(np.arange(1))
     assert found.shape == wanted.shape
     assert found.dtype == np.uint8
@@ -57,8 +60,8 @@ def test_all_problems_come_in_one_report(loader, tmp_path, capsys):
     told = refusal(tmp_path, f"--loader={loader}")
     count = len(REFUSED) + 2
     assert told.startswith(f"{count} problems with the images: {tmp_path}/a/README.txt: ")
-    assert told.count(str(tmp_path)) == folders.TOLD
-    assert told.endswith(f"; and {count - folders.TOLD} more")
+    assert told.count(str(tmp_path)) == image_files.TOLD
+    assert told.endswith(f"; and {count - image_files.TOLD} more")
     # Headers that are all right and damage behind them, in training and test images.
     for name in REFUSED:
         for path in tmp_path.glob(f"?/{name}"):
@@ -84,10 +87,10 @@ def test_a_bomb_takes_no_memory(tmp_path):
     program = """
 import resource, sys
 from pathlib import Path
-from experiments import listing
+from experiments.data import class_folders
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    listing.list_folder(Path(sys.argv[1]), 16)
+    class_folders.list_folder(Path(sys.argv[1]), 16)
 except ValueError as error:
     print(error)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
@@ -179,7 +182,7 @@ def test_what_may_not_be_read_is_named(tmp_path, monkeypatch):
         monkeypatch.setattr(module, name, checked)
 
     forbid(decoding.Image, "open", tmp_path / "a" / "1.png")
-    forbid(listing.os, "scandir", tmp_path / "b")
+    forbid(class_folders.os, "scandir", tmp_path / "b")
     assert refusal(tmp_path) == (
         f"2 problems with the images: {tmp_path}/b: Permission denied; "
         f"{tmp_path}/a/1.png: Permission denied"
@@ -193,7 +196,7 @@ def test_what_systems_leave_behind_is_left_out_and_links_are_followed(tmp_path):
     put(tmp_path / "elsewhere", {"0.png": COLOURS_PNG})
     link(tmp_path / "data" / "c", tmp_path / "elsewhere")
     link(tmp_path / "data" / "a" / "1.png", tmp_path / "elsewhere" / "0.png")
-    files = listing.list_folder(tmp_path / "data", SIDE)
+    files = class_folders.list_folder(tmp_path / "data", SIDE)
     assert files.names.tolist() == ["a/0.png", "a/1.png", "b/0.png", "c/0.png"]
     assert files.labels.tolist() == [0, 0, 1, 2]
     assert files.load(np.arange(4)).shape == (4, SIDE, SIDE, 3)
@@ -217,7 +220,7 @@ NAMES = (
 def test_names_may_be_in_any_script(tmp_path):
     contents = {n: encoded(np.full((4, 4), 20 * i, np.uint8), "PNG") for i, n in enumerate(NAMES)}
     put(tmp_path, {f"{n}/{n}{i}.png": contents[n] for n in NAMES for i in range(3)})
-    files = listing.list_folder(tmp_path, SIDE)
+    files = class_folders.list_folder(tmp_path, SIDE)
     assert set(files.classes) == {n.replace("e\u0301", "\u00e9") for n in NAMES}
     assert list(files.classes) == sorted(files.classes)
     greys = {n.replace("e\u0301", "\u00e9"): 20 * i for i, n in enumerate(NAMES)}
@@ -251,5 +254,5 @@ def test_one_class_is_nothing_to_train_on_but_to_test_on(tmp_path):
     splits = inputs.load_splits(cli.parse(Config, "experiments.train", line.split()))
     assert splits.test.labels.tolist() == [0] * 4
     assert "holds no folder; wanted one a class" in refusal(tmp_path / "a")
-    (only,) = data.in_memory(inputs.to_evaluate(str(tmp_path), tmp_path, SIDE, None))
+    (only,) = load.in_memory(inputs.to_evaluate(str(tmp_path), tmp_path, SIDE, None))
     assert only.images.shape == (4, SIDE, SIDE, 3)

@@ -18,8 +18,9 @@ from nbclient import NotebookClient
 from PIL import Image
 from test_surface import NAMES
 
-from experiments import cli, compare, evaluate, predict, pretrain, report
-from experiments.config import Config
+from experiments import compare, evaluate, predict, pretrain, report
+from experiments.options import cli
+from experiments.options.train_options import Config
 from l2t_jax.models import imagenet_resnet, to_torch, vgg
 
 DOCS = Path(__file__).parents[1] / "docs"

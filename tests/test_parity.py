@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from conftest import needed
 
-from experiments import cli, parity, records, replay
+from experiments import parity
+from experiments.options import cli
+from experiments.reference import records, replay
 
 
 def run(*args: object) -> int:

@@ -15,11 +15,15 @@ import numpy as np
 import pytest
 from small import network
 
-from experiments import cli, devices, methods, report, settings, transferred
-from experiments.config import Config
-from experiments.dataset import Dataset
-from experiments.files import write_json
-from experiments.run_folders import find
+from experiments import report
+from experiments.data.dataset import Dataset
+from experiments.options import cli
+from experiments.options.train_options import Config
+from experiments.reporting import run_identity
+from experiments.runs.finished import find
+from experiments.system import devices
+from experiments.system.files import write_json
+from experiments.training import build, learned_weights
 from l2t_jax import MetaParams
 
 PAIRS = [(1, 0), (1, 2), (2, 2)]
@@ -37,7 +41,7 @@ def fabricate(
     config = Config(**{"epochs": 3, "per_class": 10, "target": "resnet8"} | options)
     learns = config.method.startswith("l2t")
     folder.mkdir(parents=True)
-    settings = {
+    more = {
         "division": "a seeded split",
         "data_sha256": content,
         "split_sha256": f"{config.seed:064}",
@@ -45,7 +49,7 @@ def fabricate(
         "source_layers": ["resnet14 0", "resnet14 1", "resnet14 2"],
         "source_sha256": [digest],
     }
-    write_json(folder / "config.json", dataclasses.asdict(config) | settings)
+    write_json(folder / "config.json", dataclasses.asdict(config) | more)
     for epoch in (1, 2, 3):
         seen = {"pair_weights": [1.0, 0.1 * epoch, 0.0]} if learns else {}
         line = {"epoch": epoch, "train": seen, "val_accuracy": 0.2 * epoch}
@@ -53,8 +57,8 @@ def fabricate(
             file.write(json.dumps(line) + "\n")
     if learns:
         channels = [np.full(4, 0.25), np.array([0.7, 0.1, 0.1, 0.1]), np.full(8, 0.125)]
-        means = transferred.Transferred(PAIRS, channels, np.array([1.0, 0.3, 0.0]))
-        transferred.write(folder / transferred.FILE, means)
+        means = learned_weights.Transferred(PAIRS, channels, np.array([1.0, 0.3, 0.0]))
+        learned_weights.write(folder / learned_weights.FILE, means)
     result = {
         "best_epoch": 3,
         "val_accuracy": 0.6,
@@ -110,7 +114,7 @@ def many(tmp_path_factory):
     broken = fabricate(top / "runs" / "broken", 0.5, method="fm")
     (broken / "config.json").write_text("{")
     without = fabricate(top / "runs" / "without", 0.5, method="l2t-w")
-    (without / transferred.FILE).write_bytes(b"PK")
+    (without / learned_weights.FILE).write_bytes(b"PK")
     undated = fabricate(top / "runs" / "undated", 0.5, method="fm")
     result = json.loads((undated / "result.json").read_text())
     write_json(undated / "result.json", result | {"finished": "now"})
@@ -169,7 +173,7 @@ def test_a_command_gives_the_options_that_it_was_made_from(tmp_path):
     given = {"beta": 0.123456789012, "seed": 7, "epochs": 3, "source_weights": (Path("a b.pth"),)}
     config = dataclasses.replace(Config(task="stl10").with_presets(), **given)
     (run,) = find([fabricate(tmp_path / "run", 0.5, **vars(config))]).runs
-    line = settings.command(run).removeprefix("python -m experiments.train ")
+    line = run_identity.command(run).removeprefix("python -m experiments.train ")
     parsed = cli.parse(Config, "experiments.train", shlex.split(line))
     assert parsed == config
 
@@ -280,11 +284,11 @@ def test_mean_weights_are_numpys_over_all_batches():
     images = rng.integers(0, 256, (520, 4, 4, 3), dtype=np.uint8)
     data = Dataset(images, np.zeros(520, np.int32), ("a",))
     variables = net.init(jax.random.key(0), np.zeros((1, 4, 4, 3), "f"))
-    what, where = methods.meta_networks(Config(where="softplus"))
+    what, where = build.meta_networks(Config(where="softplus"))
     pooled = [np.zeros((1, 4), "f"), np.zeros((1, 5), "f")]
     params = MetaParams(*(net.init(jax.random.key(1), pooled) for net in (what, where)))
     params = jax.tree.map(lambda leaf: rng.normal(0, 1, leaf.shape).astype("f"), params)
-    means = transferred.mean_weights(
+    means = learned_weights.mean_weights(
         net, variables, what, where, params, pairs, data, devices.one_device()
     )
     inputs = (images / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
