@@ -24,7 +24,7 @@ from .training import evaluation
 class Options:
     """Print the accuracy of a trained network on labelled images.
 
-    Example: python -m experiments.evaluate --network resnet32
+    Example: l2t evaluate --network resnet32
     --weights tinyimagenet200_resnet32.pth.tar --data images.npz
     """
 
@@ -97,5 +97,10 @@ def main(options: Options) -> int:
     return 0
 
 
+def command(words: list[str] | None = None) -> int:
+    """Runs the command line; that of the process if None."""
+    return cli.run(main, Options, prog="l2t evaluate", args=words)
+
+
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog=f"{__package__}.evaluate"))
+    sys.exit(command())

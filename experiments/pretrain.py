@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from l2t_jax import baselines, output_shapes
 
 from .networks import zoo
-from .options import cli
+from .options import builders, cli
 from .options.run_options import RunOptions
 from .runs import recorded_training, run
 from .system import devices
-from .training import build, jitted, schedules
+from .training import jitted, schedules
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Options(RunOptions, Choice):
 
     The best epoch's weights (by validation accuracy) go to the run folder's source.safetensors.
 
-    Example: python -m experiments.pretrain --network resnet32 --data tinyimagenet --data-dir data
+    Example: l2t pretrain --network resnet32 --data tinyimagenet --data-dir data
     """
 
     #: Learning rate of SGD at the start; a tenth of it from half of the epochs on, a hundredth
@@ -56,7 +56,7 @@ def main(options: Options) -> int:
     images = jax.ShapeDtypeStruct((options.batch_size, *splits.train.image_shape), jnp.float32)
     # Images that the network cannot take are told before anything is written.
     output_shapes(network, jax.eval_shape(network.init, jax.random.key(0), images), images)
-    method = baselines.scratch(network, optimizer=build.sgd(options))
+    method = baselines.scratch(network, optimizer=builders.sgd(options))
     compiled = jitted.compile_method(method, network, everywhere, drop=options.skip_nonfinite > 0)
     what = f"pretraining {options.network}"
     rate = schedules.step_decay(options.lr, options.epochs)
@@ -67,5 +67,10 @@ def main(options: Options) -> int:
     return 0
 
 
+def command(words: list[str] | None = None) -> int:
+    """Runs the command line; that of the process if None."""
+    return cli.run(main, Options, prog="l2t pretrain", args=words)
+
+
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog=f"{__package__}.pretrain"))
+    sys.exit(command())

@@ -30,7 +30,7 @@ class Options:
     class, a cell the mean test accuracy over the seeds. Runs that differ in anything else than the
     seed are never averaged. Of runs with equal options and seed the last one counts.
 
-    Example: python -m experiments.report runs --out report
+    Example: l2t report runs --out report
     """
 
     #: Folders of runs of the train command, or folders that hold some at any depth.
@@ -197,5 +197,10 @@ def duration(seconds: float) -> str:
     return str(datetime.timedelta(seconds=round(seconds)))
 
 
+def command(words: list[str] | None = None) -> int:
+    """Runs the command line; that of the process if None."""
+    return cli.run(main, Options, prog="l2t report", args=words)
+
+
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog=f"{__package__}.report"))
+    sys.exit(command())

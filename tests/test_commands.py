@@ -22,31 +22,27 @@ from l2t_jax.models import cifar_resnet
 
 @quick_compiler()
 def run(*args: object) -> int:
-    return cli.run(train.main, Config, prog="experiments.train", args=[str(a) for a in args])
+    return cli.run(train.main, Config, prog="l2t train", args=[str(a) for a in args])
 
 
 def run_pretrain(*args: object) -> int:
     return cli.run(
-        pretrain.main, pretrain.Options, prog="experiments.pretrain", args=[str(a) for a in args]
+        pretrain.main, pretrain.Options, prog="l2t pretrain", args=[str(a) for a in args]
     )
 
 
 def run_evaluate(*args: object) -> int:
     return cli.run(
-        evaluate.main, evaluate.Options, prog="experiments.evaluate", args=[str(a) for a in args]
+        evaluate.main, evaluate.Options, prog="l2t evaluate", args=[str(a) for a in args]
     )
 
 
 def run_predict(*args: object) -> int:
-    return cli.run(
-        predict.main, predict.Options, prog="experiments.predict", args=[str(a) for a in args]
-    )
+    return cli.run(predict.main, predict.Options, prog="l2t predict", args=[str(a) for a in args])
 
 
 def run_report(*args: object) -> int:
-    return cli.run(
-        report.main, report.Options, prog="experiments.report", args=[str(a) for a in args]
-    )
+    return cli.run(report.main, report.Options, prog="l2t report", args=[str(a) for a in args])
 
 
 DIGITS = ("--data", "digits", "--image-size", 8, "--target", "resnet8", "--batch-size", 40,

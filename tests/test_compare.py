@@ -24,7 +24,7 @@ def run(*args, start=None):
     """The command in this process, with fake children where a function to start them is given."""
     main = compare.main if start is None else lambda options: compare.main(options, start)
     words = [str(a) for a in args]
-    return cli.run(main, compare.Options, prog="experiments.compare", args=words)
+    return cli.run(main, compare.Options, prog="l2t compare", args=words)
 
 
 class Fake:
@@ -38,7 +38,7 @@ class Fake:
 
     def __call__(self, command, log, environment):
         assert command[:3] == [sys.executable, "-m", "experiments.train"]
-        config = cli.parse(Config, "experiments.train", command[3:])
+        config = cli.parse(Config, "l2t train", command[3:])
         self.started.append(config)
         self.working += 1
         self.most = max(self.most, self.working)
@@ -102,7 +102,7 @@ def test_the_runs_are_named_ordered_and_read_back_from_their_command_lines(weigh
     }
     for each in runs:
         words = cli.arguments(each.config)
-        assert cli.parse(Config, "experiments.train", words) == each.config
+        assert cli.parse(Config, "l2t train", words) == each.config
 
 
 BAD = [

@@ -36,7 +36,7 @@ def good(*classes: str, count: int = 4) -> dict[str, bytes]:
 def refusal(folder: Path, *options: str) -> str:
     """The one line with which a run on such images is refused."""
     line = ["--method=scratch", f"--data={folder}", "--batch-size=2", *options]
-    config = cli.parse(Config, "experiments.train", [*line, f"--image-size={SIDE}"])
+    config = cli.parse(Config, "l2t train", [*line, f"--image-size={SIDE}"])
     with pytest.raises(ValueError, match=" ") as caught:
         inputs.load_splits(config)
     return str(caught.value)
@@ -72,7 +72,7 @@ def test_all_problems_come_in_one_report(loader, tmp_path, capsys):
     put(tmp_path, {f"b/{name}": content for name, content in cut.items()})
     test = put(tmp_path.with_name("test"), good("a", "b") | {"a/cut.PNG": cut["cut.PNG"]})
     line = f"--method scratch --data {tmp_path} --test-data {test} --loader {loader} --batch-size 2"
-    assert cli.run(train.main, Config, prog="experiments.train", args=line.split()) == 2
+    assert cli.run(train.main, Config, prog="l2t train", args=line.split()) == 2
     error = capsys.readouterr().err
     assert error.startswith("train: error: 3 problems with the images: ")
     assert all(str(path) in error for path in (*tmp_path.glob("?/cut.*"), test / "a/cut.PNG"))
@@ -238,7 +238,7 @@ def test_classes_of_test_data_are_known_by_their_names(tmp_path):
     train_data = put(tmp_path / "train", good("e\u0301", "f"))
     test_data = put(tmp_path / "test", good("\u00e9", "f"))
     line = f"--method scratch --data {train_data} --test-data {test_data} --batch-size 2"
-    splits = inputs.load_splits(cli.parse(Config, "experiments.train", line.split()))
+    splits = inputs.load_splits(cli.parse(Config, "l2t train", line.split()))
     assert splits.train.classes == splits.test.classes == ("f", "\u00e9")
     put(test_data, good("g"))
     told = refusal(train_data, f"--test-data={test_data}")
@@ -251,7 +251,7 @@ def test_one_class_is_nothing_to_train_on_but_to_test_on(tmp_path):
     assert refusal(tmp_path).endswith(f"{tmp_path} of 1 class came; wanted two or more")
     test = put(tmp_path.with_name("train"), good("a", "b"))
     line = f"--method scratch --data {test} --test-data {tmp_path} --batch-size 2"
-    splits = inputs.load_splits(cli.parse(Config, "experiments.train", line.split()))
+    splits = inputs.load_splits(cli.parse(Config, "l2t train", line.split()))
     assert splits.test.labels.tolist() == [0] * 4
     assert "holds no folder; wanted one a class" in refusal(tmp_path / "a")
     (only,) = load.in_memory(inputs.to_evaluate(str(tmp_path), tmp_path, SIDE, None))

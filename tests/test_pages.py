@@ -94,9 +94,9 @@ def test_every_command_of_the_pages_parses(in_folder):
             command, *words = shlex.split(line)
             if command not in COMMANDS or "…" in line:
                 continue
-            options = cli.parse(COMMANDS[command], f"experiments.{command}", words)
+            options = cli.parse(COMMANDS[command], f"l2t {command}", words)
             if command == "compare":
-                cli.parse(Config, "experiments.train", list(options.common))
+                cli.parse(Config, "l2t train", list(options.common))
             seen.append((page.name, command))
     assert {command for page, command in seen if page == "tutorial.md"} == set(COMMANDS) - {
         "pretrain"

@@ -161,7 +161,7 @@ from experiments.runs import inputs
 from experiments.system import devices
 from experiments.options.train_options import Config
 line = "--method scratch --data tfds:stl10 --image-size 128 --batch-size 4 --workers 1"
-config = cli.parse(Config, "experiments.train", [*line.split(), "--data-dir", sys.argv[1]])
+config = cli.parse(Config, "l2t train", [*line.split(), "--data-dir", sys.argv[1]])
 if __name__ == "__main__":
     splits = inputs.load_splits(config)
     with inputs.training_data(config, splits.train, devices.all_devices(), 0) as training:
@@ -209,7 +209,7 @@ def refusal(capsys, *args: object) -> str:
     """The one line with which a run on such data is refused; comes within five seconds."""
     begin = time.perf_counter()
     line = ["--method", "scratch", *(str(arg) for arg in args)]
-    assert cli.run(train.main, Config, prog="experiments.train", args=line) == 2
+    assert cli.run(train.main, Config, prog="l2t train", args=line) == 2
     assert time.perf_counter() - begin < 5
     error = capsys.readouterr().err
     assert error.count("\n") == 1

@@ -17,13 +17,13 @@ from small import network
 
 from experiments import report
 from experiments.data.dataset import Dataset
-from experiments.options import cli
+from experiments.options import builders, cli
 from experiments.options.train_options import Config
 from experiments.reporting import run_identity
 from experiments.runs.finished import find
 from experiments.system import devices
 from experiments.system.files import write_json
-from experiments.training import build, learned_weights
+from experiments.training import learned_weights
 from l2t_jax import MetaParams
 
 PAIRS = [(1, 0), (1, 2), (2, 2)]
@@ -75,7 +75,7 @@ def fabricate(
 
 def run_report(*args: object) -> int:
     arguments = [str(arg) for arg in args]
-    return cli.run(report.main, report.Options, prog="experiments.report", args=arguments)
+    return cli.run(report.main, report.Options, prog="l2t report", args=arguments)
 
 
 def cells(out: Path) -> dict[tuple[str, str], dict[str, str]]:
@@ -173,8 +173,8 @@ def test_a_command_gives_the_options_that_it_was_made_from(tmp_path):
     given = {"beta": 0.123456789012, "seed": 7, "epochs": 3, "source_weights": (Path("a b.pth"),)}
     config = dataclasses.replace(Config(task="stl10").with_presets(), **given)
     (run,) = find([fabricate(tmp_path / "run", 0.5, **vars(config))]).runs
-    line = run_identity.command(run).removeprefix("python -m experiments.train ")
-    parsed = cli.parse(Config, "experiments.train", shlex.split(line))
+    line = run_identity.command(run).removeprefix("l2t train ")
+    parsed = cli.parse(Config, "l2t train", shlex.split(line))
     assert parsed == config
 
 
@@ -284,7 +284,7 @@ def test_mean_weights_are_numpys_over_all_batches():
     images = rng.integers(0, 256, (520, 4, 4, 3), dtype=np.uint8)
     data = Dataset(images, np.zeros(520, np.int32), ("a",))
     variables = net.init(jax.random.key(0), np.zeros((1, 4, 4, 3), "f"))
-    what, where = build.meta_networks(Config(where="softplus"))
+    what, where = builders.learned_channels_and_pairs(Config(where="softplus"))
     pooled = [np.zeros((1, 4), "f"), np.zeros((1, 5), "f")]
     params = MetaParams(*(net.init(jax.random.key(1), pooled) for net in (what, where)))
     params = jax.tree.map(lambda leaf: rng.normal(0, 1, leaf.shape).astype("f"), params)

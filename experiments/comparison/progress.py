@@ -10,7 +10,7 @@ from typing import BinaryIO
 from ..options import cli
 from ..runs import resume
 from ..system import files
-from . import grid, processes
+from . import processes
 from .grid import Run
 
 Start = Callable[[list[str], BinaryIO, dict[str, str]], processes.Child]
@@ -44,7 +44,7 @@ class Progress:
                 self.skipped.append(run)
                 self._left.remove(run)
                 return None
-            command = [sys.executable, "-m", grid.TRAIN, *cli.arguments(run.config)]
+            command = [sys.executable, "-m", f"{cli.PACKAGE}.train", *cli.arguments(run.config)]
             self._tell(run, "goes on" if (run.folder / resume.CHECKPOINTS).exists() else "starts")
             self._begun[run] = time.monotonic()
             return self._start(command, log, processes.environment(self._at_once))

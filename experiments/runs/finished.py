@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..options.train_options import METHODS
+from ..options.methods import METHODS
 from ..training import learned_weights
 from .resume import CONFIG, METRICS, RESULT
 
