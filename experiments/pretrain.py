@@ -14,7 +14,7 @@ from l2t_jax import baselines, output_shapes
 from .networks import zoo
 from .options import builders, cli
 from .options.run_options import RunOptions
-from .runs import recorded_training, run
+from .runs import layout, recorded_training, run
 from .system import devices
 from .training import jitted, schedules
 
@@ -48,7 +48,7 @@ class Options(RunOptions, Choice):
 
 def main(options: Options) -> int:
     """Trains as configured, and writes config, metrics and weights to the run folder."""
-    zoo.network(options.network, 1, options.precision)  # a mistyped name is told before all else
+    zoo.find(options.network, options.precision)  # a mistyped name is told before all else
     if run.is_done(options):
         return 0
     everywhere, splits = run.prepare(options)
@@ -62,7 +62,7 @@ def main(options: Options) -> int:
     rate = schedules.step_decay(options.lr, options.epochs)
     with run.opened(options, splits, everywhere, what):
         result = recorded_training.train(options, compiled, None, splits, rate)
-        done = options, options.network, "source.safetensors", result, splits, everywhere
+        done = options, options.network, layout.SOURCE, result, splits, everywhere
         devices.on_first_process(lambda: run.finish(*done))
     return 0
 

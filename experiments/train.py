@@ -17,7 +17,7 @@ from .options import cli
 from .options.builders import Parts
 from .options.train_options import Config
 from .reporting import transfer_plots
-from .runs import inputs, recorded_training, run
+from .runs import inputs, layout, recorded_training, run
 from .system import devices
 from .training import jitted, learned_weights, loop, schedules
 
@@ -25,7 +25,7 @@ from .training import jitted, learned_weights, loop, schedules
 def main(config: Config) -> int:
     """Trains as configured, and writes config, metrics, weights and pictures to the run folder."""
     for name in (config.target, *config.source):
-        zoo.network(name, 1, config.precision)  # a mistyped name is told before all else
+        zoo.find(name, config.precision)  # a mistyped name is told before all else
     if run.is_done(config):
         return 0
     everywhere, splits = run.prepare(config)
@@ -75,7 +75,7 @@ def main(config: Config) -> int:
                 config, entry.meta_networks(config), source, pairs, result, splits, everywhere
             )
             devices.on_first_process(lambda: draw(config, pairs, layers, result))
-        done = config, config.target, "target.safetensors", result, splits, everywhere
+        done = config, config.target, layout.TARGET, result, splits, everywhere
         devices.on_first_process(lambda: run.finish(*done))
     return 0
 
@@ -99,7 +99,7 @@ def record_transfer(
         splits.train,
         everywhere,
     )
-    path = config.folder() / learned_weights.FILE
+    path = config.folder() / layout.CHANNEL_WEIGHTS
     devices.on_first_process(lambda: learned_weights.write(path, means))
 
 
@@ -109,8 +109,8 @@ def draw(config: Config, pairs: list[Pair], layers: list[str], result: loop.Resu
     history = np.array([epoch.train["pair_weights"] for epoch in result.epochs])
     epochs = [epoch.epoch for epoch in result.epochs]
     names, folder = dict(enumerate(layers)), config.folder()
-    transfer_plots.lambda_matrices(folder / "lambda.png", pairs, history, epochs, title, names)
-    transfer_plots.matching_diagram(folder / "matching.png", pairs, history[-1], title, names)
+    transfer_plots.lambda_matrices(folder / layout.LAMBDA, pairs, history, epochs, title, names)
+    transfer_plots.matching_diagram(folder / layout.MATCHING, pairs, history[-1], title, names)
 
 
 def command(words: list[str] | None = None) -> int:

@@ -20,6 +20,7 @@ from experiments.data.dataset import Dataset
 from experiments.options import builders, cli
 from experiments.options.train_options import Config
 from experiments.reporting import run_identity
+from experiments.runs import layout
 from experiments.runs.finished import find
 from experiments.system import devices
 from experiments.system.files import write_json
@@ -58,7 +59,7 @@ def fabricate(
     if learns:
         channels = [np.full(4, 0.25), np.array([0.7, 0.1, 0.1, 0.1]), np.full(8, 0.125)]
         means = learned_weights.Transferred(PAIRS, channels, np.array([1.0, 0.3, 0.0]))
-        learned_weights.write(folder / learned_weights.FILE, means)
+        learned_weights.write(folder / layout.CHANNEL_WEIGHTS, means)
     result = {
         "best_epoch": 3,
         "val_accuracy": 0.6,
@@ -114,7 +115,7 @@ def many(tmp_path_factory):
     broken = fabricate(top / "runs" / "broken", 0.5, method="fm")
     (broken / "config.json").write_text("{")
     without = fabricate(top / "runs" / "without", 0.5, method="l2t-w")
-    (without / learned_weights.FILE).write_bytes(b"PK")
+    (without / layout.CHANNEL_WEIGHTS).write_bytes(b"PK")
     undated = fabricate(top / "runs" / "undated", 0.5, method="fm")
     result = json.loads((undated / "result.json").read_text())
     write_json(undated / "result.json", result | {"finished": "now"})

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 from ..options import cli
-from ..runs import resume
+from ..runs import layout, resume
 from ..system import files
 from . import processes
 from .grid import Run
@@ -45,7 +45,7 @@ class Progress:
                 self._left.remove(run)
                 return None
             command = [sys.executable, "-m", f"{cli.PACKAGE}.train", *cli.arguments(run.config)]
-            self._tell(run, "goes on" if (run.folder / resume.CHECKPOINTS).exists() else "starts")
+            self._tell(run, "goes on" if (run.folder / layout.CHECKPOINTS).exists() else "starts")
             self._begun[run] = time.monotonic()
             return self._start(command, log, processes.environment(self._at_once))
 

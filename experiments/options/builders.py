@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -64,15 +65,23 @@ class Parts(NamedTuple):
     source_classes: Sequence[int] | None = None
 
 
+def decayed_sgd(
+    learning_rate: float, momentum: float = 0.9, weight_decay: float = 1e-4
+) -> optax.GradientTransformation:
+    """SGD with momentum and coupled weight decay, the paper's inner optimiser."""
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum))
+
+
+def decayed_adam(
+    learning_rate: float = 1e-4, weight_decay: float = 1e-4
+) -> optax.GradientTransformation:
+    """Adam with coupled weight decay, the paper's meta-optimiser."""
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.adam(learning_rate))
+
+
 def sgd(options: RunOptions) -> optax.GradientTransformation:
-    """SGD with momentum and coupled decay; its learning rate is part of its state."""
-
-    def make(learning_rate: float) -> optax.GradientTransformation:
-        return optax.chain(
-            optax.add_decayed_weights(options.weight_decay),
-            optax.sgd(learning_rate, options.momentum),
-        )
-
+    """The inner optimiser of a run; its learning rate is part of its state."""
+    make = partial(decayed_sgd, momentum=options.momentum, weight_decay=options.weight_decay)
     return optax.inject_hyperparams(make)(learning_rate=options.lr)
 
 
@@ -151,9 +160,7 @@ def _learning(config: Config, parts: Parts, what: MetaNetwork, where: MetaNetwor
         parts.target,
         parts.pairs,
         optimizer=sgd(config),
-        meta_optimizer=optax.chain(
-            optax.add_decayed_weights(config.meta_weight_decay), optax.adam(config.meta_lr)
-        ),
+        meta_optimizer=decayed_adam(config.meta_lr, config.meta_weight_decay),
         what=what,
         where=where,
         beta=config.beta,

@@ -10,9 +10,7 @@ from typing import Any
 
 from ..options.run_options import PLACES, RunOptions
 from ..system.files import plain
-
-CONFIG, RESULT, METRICS = "config.json", "result.json", "metrics.jsonl"
-CHECKPOINTS, LOCK = "checkpoints", ".lock"
+from .layout import CONFIG, LOCK, RESULT
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -9,16 +9,13 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-from jax.experimental import multihost_utils
-
 from ..networks import zoo
 from ..options.run_options import RunOptions
 from ..system import devices, files, provenance
 from ..system.errors import RunFailedError
 from ..system.files import write_json
 from ..training import loop
-from . import inputs, resume, trained_network
+from . import inputs, layout, resume, trained_network
 
 
 def is_done(options: RunOptions) -> bool:
@@ -32,18 +29,17 @@ def is_done(options: RunOptions) -> bool:
     """
     options.check()
     devices.join(options.coordinator, options.processes, options.process)
-    folder, done = options.folder(), False
+    folder = options.folder()
 
-    def look() -> None:
-        nonlocal done
+    def look() -> bool:
         result = resume.result(folder, options)
-        if result is not None:
-            done = True
-            accuracy = 100 * result["test_accuracy"]
-            print(f"{folder} has this run's result already: test accuracy {accuracy:.2f} %")
+        if result is None:
+            return False
+        accuracy = 100 * result["test_accuracy"]
+        print(f"{folder} has this run's result already: test accuracy {accuracy:.2f} %")
+        return True
 
-    devices.on_first_process(look)
-    return bool(multihost_utils.broadcast_one_to_all(np.array(done)))
+    return devices.on_first_process(look)
 
 
 def prepare(options: RunOptions) -> tuple[devices.Devices, inputs.Splits]:
@@ -95,12 +91,12 @@ def opened(
 
     def begin() -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        if stack.enter_context(files.claim(folder / resume.LOCK)) is None:
+        if stack.enter_context(files.claim(folder / layout.LOCK)) is None:
             raise ValueError(
                 f"another process trains in {folder}; wanted another folder (--run-dir)"
             )
         begun = resume.check(folder, options, more)
-        write_json(folder / resume.CONFIG, dataclasses.asdict(options) | more)
+        write_json(folder / layout.CONFIG, dataclasses.asdict(options) | more)
         print(
             f"{what}, on {len(splits.train.labels)} training, {len(splits.validation.labels)} "
             f"validation and {len(splits.test.labels)} test images ({splits.division}), "
@@ -110,8 +106,8 @@ def opened(
         )
 
     def end() -> None:
-        shutil.rmtree(folder / resume.CHECKPOINTS, ignore_errors=True)
-        (folder / resume.LOCK).unlink(missing_ok=True)
+        shutil.rmtree(folder / layout.CHECKPOINTS, ignore_errors=True)
+        (folder / layout.LOCK).unlink(missing_ok=True)
 
     with contextlib.ExitStack() as stack:
         devices.on_first_process(begin)
@@ -145,7 +141,7 @@ def finish(
     best = result.best_epoch
     # The last of the files: it says that the run is finished.
     write_json(
-        folder / resume.RESULT,
+        folder / layout.RESULT,
         {
             "best_epoch": best.epoch,
             "val_accuracy": best.val_accuracy,
@@ -161,9 +157,7 @@ def finish(
             "dropped": result.dropped,
             "devices": provenance.hardware(everywhere),
             "versions": provenance.versions(),
-            trained_network.KEY: trained_network.describe(
-                network, weights, options, splits
-            )._asdict(),
+            layout.TRAINED: trained_network.describe(network, weights, options, splits)._asdict(),
         },
     )
     print(

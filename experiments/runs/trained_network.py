@@ -10,9 +10,7 @@ from l2t_jax import Network, Variables
 from ..data.image_files import default_crop_share
 from ..networks import zoo
 from ..options.run_options import RunOptions
-from . import inputs, resume
-
-KEY = "trained"  # in result.json
+from . import inputs, layout, resume
 
 
 class Trained(NamedTuple):
@@ -61,11 +59,11 @@ def read(folder: Path) -> Trained:
     Raises:
       ValueError: there is no finished run, or one whose result does not tell.
     """
-    path = folder / resume.RESULT
+    path = folder / layout.RESULT
     result = resume.read_json(path)
     if result is None:
-        raise ValueError(f"{folder} has no {resume.RESULT}; wanted the folder of a finished run")
-    found = result.get(KEY)
+        raise ValueError(f"{folder} has no {layout.RESULT}; wanted the folder of a finished run")
+    found = result.get(layout.TRAINED)
     known = found if isinstance(found, dict) else {}
     if wrong := [name for name, kind in KINDS.items() if not isinstance(known.get(name), kind)]:
         raise ValueError(
