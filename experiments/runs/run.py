@@ -6,12 +6,13 @@ import contextlib
 import dataclasses
 import datetime
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from jax.experimental import multihost_utils
 
+from ..data import few_images
 from ..networks import zoo
 from ..options.run_options import RunOptions
 from ..system import devices, files, provenance
@@ -29,6 +30,7 @@ def is_done(options: RunOptions) -> bool:
 
     Raises:
       ValueError: options out of range, or a folder that has something else.
+      FileNotFoundError: a file that an option names is not there.
     """
     options.check()
     devices.join(options.coordinator, options.processes, options.process)
@@ -41,9 +43,19 @@ def is_done(options: RunOptions) -> bool:
             done = True
             accuracy = 100 * result["test_accuracy"]
             print(f"{folder} has this run's result already: test accuracy {accuracy:.2f} %")
+            warn(result.get("warnings", ()))
 
     devices.on_first_process(look)
-    return bool(multihost_utils.broadcast_one_to_all(np.array(done)))
+    done = bool(multihost_utils.broadcast_one_to_all(np.array(done)))
+    if not done:
+        options.check_files()  # before data are read, which takes a while
+    return done
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Prints warnings, a line each."""
+    for warning in warnings:
+        print(f"warning: {warning}")
 
 
 def prepare(options: RunOptions) -> tuple[devices.Devices, inputs.Splits]:
@@ -97,7 +109,8 @@ def opened(
         folder.mkdir(parents=True, exist_ok=True)
         if stack.enter_context(files.claim(folder / resume.LOCK)) is None:
             raise ValueError(
-                f"another process trains in {folder}; wanted another folder (--run-dir)"
+                f"--run-dir {folder} must be free (another process trains in it); give another "
+                "folder"
             )
         begun = resume.check(folder, options, more)
         write_json(folder / resume.CONFIG, dataclasses.asdict(options) | more)
@@ -108,6 +121,7 @@ def opened(
             f"device{'s' * (everywhere.number > 1)}; {'going on' if begun else 'writing'} "
             f"{'in' if begun else 'to'} {folder}"
         )
+        warn(few_images.of_splits(splits))
 
     def end() -> None:
         shutil.rmtree(folder / resume.CHECKPOINTS, ignore_errors=True)
@@ -142,7 +156,7 @@ def finish(
     """
     folder = options.folder()
     zoo.save(folder / weights, result.variables)
-    best = result.best_epoch
+    best, warnings = result.best_epoch, few_images.of_splits(splits)
     # The last of the files: it says that the run is finished.
     write_json(
         folder / resume.RESULT,
@@ -159,6 +173,7 @@ def finish(
             "finished": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "seconds": round(result.seconds, 3),
             "dropped": result.dropped,
+            "warnings": warnings,
             "devices": provenance.hardware(everywhere),
             "versions": provenance.versions(),
             trained_network.KEY: trained_network.describe(
@@ -166,6 +181,7 @@ def finish(
             )._asdict(),
         },
     )
+    warn(warnings)
     print(
         f"best epoch {best.epoch}: validation accuracy {100 * best.val_accuracy:.2f} %, test "
         f"accuracy {100 * result.test_accuracy:.2f} %"
