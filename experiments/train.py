@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from .system import extra  # noqa: F401 - says what is not installed, before it is imported
+
+# isort: split
 import sys
 
 import jax
@@ -59,6 +62,8 @@ def main(config: Config) -> int:
     what = f"{config.method}: {config.target}"
     what += f" from {' and '.join(config.source)}" if config.source_weights else ""
     what += f", {len(pairs)} pairs" if pairs else ""
+    if config.method == "finetune" and source.classes == (len(splits.train.classes),):
+        what += " with its classifier, which has as many classes"
     more = {
         "matched_pairs": pairs,
         "source_layers": layers,

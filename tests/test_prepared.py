@@ -186,8 +186,8 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ('"array_record"', '"tfrecord"', "files of the format tfrecord came; wanted array_record"),
-        ('"name": "test"', '"name": "rest"', "parts train, rest came, without test; wanted"),
+        ('"array_record"', '"tfrecord"', r"must be of the format array_record \(got tfrecord\)"),
+        ('"name": "test"', '"name": "rest"', r"must have test \(got the parts train, rest\)"),
         (
             '"featureKey": "label"',
             '"featureKey": "id"',

@@ -149,9 +149,7 @@ def configure(text: str, task: str | None, common: Sequence[str]) -> Config:
     except ValueError as error:
         where = f" on {task}" if task else ""
         raise ValueError(f"--methods {text}{where}: {error}") from None
-    for path in config.source_weights:
-        if not path.is_file():
-            raise FileNotFoundError(f"--source-weights {path} came, and there is no such file")
+    config.check_weights()
     return config
 
 

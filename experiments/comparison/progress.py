@@ -63,6 +63,8 @@ class Progress:
         # The latest run of a kind tells the most about the next, which has as many images or more.
         self._rates[kind(run)] = seconds / work(run)
         text = f"test accuracy {100 * result['test_accuracy']:.2f} %, {duration(seconds)}"
+        if warnings := result.get("warnings"):
+            text += f"; {len(warnings)} warning{'s' * (len(warnings) > 1)} (log: {run.log})"
         if self._left:
             text += f"; about {duration(self._seconds_left())} left"
         self._tell(run, text)

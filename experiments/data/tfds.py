@@ -82,15 +82,16 @@ def read(
     info = tfds().builder_from_directory(folder).info
     if info.file_format is None or info.file_format.value != "array_record":
         raise ValueError(
-            f"{folder}: files of the format {info.file_format and info.file_format.value} came; "
-            f"wanted array_record (remove the folder, then: {command(name, data_dir)})"
+            f"{folder}: files must be of the format array_record (got "
+            f"{info.file_format and info.file_format.value}); remove the folder, then: "
+            f"{command(name, data_dir)}"
         )
     image, label = image_and_label(folder, info)
     test = "validation" if "test" not in info.splits and "validation" in info.splits else "test"
     if missing := {"train", test} - set(info.splits):
         raise ValueError(
-            f"{folder}: parts {', '.join(info.splits)} came, without {' and '.join(missing)}; "
-            "wanted train and test"
+            f"{folder}: the set must have {' and '.join(sorted(missing))} (got the parts "
+            f"{', '.join(info.splits)})"
         )
     wanted = PUBLISHED.get(name.partition(":")[0])
     classes = tuple(info.features[label].names)
@@ -102,8 +103,11 @@ def read(
         get = reader(folder, part, (label, *([key] if key else [])))
         records = [get(i) for i in range(count)]
         labels = np.array([record[label] for record in records], np.int32)
-        if not count or labels.min() < 0:
-            raise ValueError(f"{folder}: images without a class came in the part {part}")
+        if not count or labels.min() < 0 or labels.max() >= len(classes):
+            got = f"{labels.min()} to {labels.max()}" if count else "no image"
+            raise ValueError(
+                f"{folder}: labels of the part {part} must be 0 to {len(classes) - 1} (got {got})"
+            )
         order = np.arange(count)
         if wanted:
             order = official_order(part, [record[key] for record in records] if key else count)

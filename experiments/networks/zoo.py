@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import safetensors.numpy
 
-from l2t_jax import Network, Variables
+from l2t_jax import Network, Variables, output_shapes
 from l2t_jax.models import (
     cifar_resnet,
     from_torch,
@@ -119,6 +119,12 @@ def load(
         lambda leaf: jax.random.key(0) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf,
         variables,
     )
+
+
+def classes_of(network: Network, variables: Variables, image_shape: tuple[int, ...]) -> int:
+    """Number of a network's logits."""
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    return output_shapes(network, variables, images).logits.shape[-1]
 
 
 def save(path: Path, variables: Variables) -> None:

@@ -128,6 +128,17 @@ class Config(RunOptions, Choice):
         )
         self._check_sources()
 
+    def check_files(self) -> None:
+        """Raises a FileNotFoundError for the first option that names a file that is not there."""
+        self.check_weights()
+        super().check_files()
+
+    def check_weights(self) -> None:
+        """Raises a FileNotFoundError for the first file of a source's weights that is not there."""
+        for path in self.source_weights:
+            if not path.is_file():
+                raise FileNotFoundError(f"--source-weights {path}: no such file")
+
     def _check_sources(self) -> None:
         """Raises a ValueError unless method, source networks and their weights belong together."""
         wanted = self.entry().sources

@@ -6,9 +6,10 @@ import contextlib
 import dataclasses
 import datetime
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ..data import few_images
 from ..networks import zoo
 from ..options.run_options import RunOptions
 from ..system import devices, files, provenance
@@ -26,6 +27,7 @@ def is_done(options: RunOptions) -> bool:
 
     Raises:
       ValueError: options out of range, or a folder that has something else.
+      FileNotFoundError: a file that an option names is not there.
     """
     options.check()
     devices.join(options.coordinator, options.processes, options.process)
@@ -37,9 +39,19 @@ def is_done(options: RunOptions) -> bool:
             return False
         accuracy = 100 * result["test_accuracy"]
         print(f"{folder} has this run's result already: test accuracy {accuracy:.2f} %")
+        warn(result.get("warnings", ()))
         return True
 
-    return devices.on_first_process(look)
+    done = devices.on_first_process(look)
+    if not done:
+        options.check_files()  # before data are read, which takes a while
+    return done
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Prints warnings, a line each."""
+    for warning in warnings:
+        print(f"warning: {warning}")
 
 
 def prepare(options: RunOptions) -> tuple[devices.Devices, inputs.Splits]:
@@ -93,7 +105,8 @@ def opened(
         folder.mkdir(parents=True, exist_ok=True)
         if stack.enter_context(files.claim(folder / layout.LOCK)) is None:
             raise ValueError(
-                f"another process trains in {folder}; wanted another folder (--run-dir)"
+                f"--run-dir {folder} must be free (another process trains in it); give another "
+                "folder"
             )
         begun = resume.check(folder, options, more)
         write_json(folder / layout.CONFIG, dataclasses.asdict(options) | more)
@@ -104,6 +117,7 @@ def opened(
             f"device{'s' * (everywhere.number > 1)}; {'going on' if begun else 'writing'} "
             f"{'in' if begun else 'to'} {folder}"
         )
+        warn(few_images.of_splits(splits))
 
     def end() -> None:
         shutil.rmtree(folder / layout.CHECKPOINTS, ignore_errors=True)
@@ -138,7 +152,7 @@ def finish(
     """
     folder = options.folder()
     zoo.save(folder / weights, result.variables)
-    best = result.best_epoch
+    best, warnings = result.best_epoch, few_images.of_splits(splits)
     # The last of the files: it says that the run is finished.
     write_json(
         folder / layout.RESULT,
@@ -155,11 +169,13 @@ def finish(
             "finished": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "seconds": round(result.seconds, 3),
             "dropped": result.dropped,
+            "warnings": warnings,
             "devices": provenance.hardware(everywhere),
             "versions": provenance.versions(),
             layout.TRAINED: trained_network.describe(network, weights, options, splits)._asdict(),
         },
     )
+    warn(warnings)
     print(
         f"best epoch {best.epoch}: validation accuracy {100 * best.val_accuracy:.2f} %, test "
         f"accuracy {100 * result.test_accuracy:.2f} %"
