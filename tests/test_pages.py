@@ -20,6 +20,7 @@ from pages import DOCS
 from PIL import Image
 from test_surface import NAMES
 
+from experiments import __main__ as l2t
 from experiments.data import load
 from l2t_jax.models import imagenet_resnet, to_torch, vgg
 
@@ -79,7 +80,7 @@ def test_the_data_pages_file_is_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (code,) = blocks("data.md")
     exec(code, {})
-    data = load.load("train.npz")
+    data = load.load("train.npz", image_size=32)
     assert data.classes == ("beetle", "moth", "wasp")
     assert data.image_shape == (32, 32, 3)
 
@@ -104,7 +105,10 @@ def test_every_page_with_code_is_tested():
 
 
 @pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.name)
-def test_every_block_has_a_language_and_every_command_can_be_given(page):
+def test_every_block_has_a_language_and_every_command_can_be_given(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("model_best.pth.tar", "tinyimagenet200_resnet32.pth.tar"):
+        (tmp_path / name).touch()  # compare looks whether there are weights
     assert {block.language for block in pages.blocks(page)} <= LANGUAGES
     for words in pages.commands(page):
         pages.check(words)
@@ -138,6 +142,22 @@ def test_what_cannot_be_given_is_found():
     ):
         with pytest.raises((ValueError, AssertionError, OSError)):
             pages.check(shlex.split(line))
+
+
+def test_the_bad_input_of_the_pages_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = (DOCS / "reliability.md").read_text("utf-8")
+    _, table = text.split("for example, `l2t …`")
+    tried = (DOCS.parent / "tests/reliability/bad_input.py").read_text("utf-8")
+    lines = re.findall(r"`((?:train|report) [^`]+)`", table.split("\n\n")[0])
+    assert len(lines) == 7
+    for line in lines:
+        assert f'"{line}"' in tried
+        assert l2t.main(shlex.split(line)) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert error.startswith(f"{line.split()[0]}: error: ")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_site_builds_and_has_every_public_name(tmp_path):
