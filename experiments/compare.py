@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from .system import extra  # noqa: F401 - says what is not installed, before it is imported
+
+# isort: split
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +14,11 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from . import children, cli, grid, resume, tasks
-from .grid import Run
-from .progress import Progress, Start
+from .comparison import grid, processes
+from .comparison.grid import Run
+from .comparison.progress import Progress, Start
+from .options import cli, tasks
+from .runs import resume
 
 # Options that say which images a run gets, and how many at a time.
 CHOICE = (
@@ -34,7 +39,7 @@ class Options:
     from their latest checkpoints. What comes after -- are options of the train command for
     all runs.
 
-    Example: python -m experiments.compare --methods scratch fm:pairs=one-to-one l2t-ww --tasks
+    Example: l2t compare --methods scratch fm:pairs=one-to-one l2t-ww --tasks
     cifar10 --per-class 50 100 --seeds 0 1 2 --out results --
     --source-weights tinyimagenet200_resnet32.pth.tar --epochs 100
     """
@@ -61,7 +66,7 @@ class Options:
     common: Annotated[Positional[tuple[str, ...]], arg(metavar="-- OPTION ...")] = ()
 
 
-def main(options: Options, start: Start = children.Process) -> int:
+def main(options: Options, start: Start = processes.Process) -> int:
     """Runs what is not done yet.
 
     Args:
@@ -96,7 +101,7 @@ def main(options: Options, start: Start = children.Process) -> int:
     )
     progress = Progress(left, options.jobs, start)
     try:
-        children.work_off(left, options.jobs, progress.begin, progress.end)
+        processes.work_off(left, options.jobs, progress.begin, progress.end)
     except KeyboardInterrupt:
         print(f"interrupted: {progress.summary()}\nThe same command goes on from here.", flush=True)
         return 130
@@ -106,7 +111,7 @@ def main(options: Options, start: Start = children.Process) -> int:
 
 def check_data(runs: Sequence[Run]) -> None:
     """Raises a ValueError where a run would find its data unfit; each choice is read once."""
-    from . import inputs  # and JAX, which the help can do without
+    from .runs import inputs  # and JAX, which the help can do without
 
     # Which images of a class a run gets goes by its seed; whether there are enough does not.
     key = attrgetter(*CHOICE)
@@ -118,5 +123,10 @@ def check_data(runs: Sequence[Run]) -> None:
             raise ValueError(f"{run.name}: {error}") from error
 
 
+def command(words: list[str] | None = None) -> int:
+    """Runs the command line; that of the process if None."""
+    return cli.run(main, Options, prog="l2t compare", hint=HINT, args=words)
+
+
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog=f"{__package__}.compare", hint=HINT))
+    sys.exit(command())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from .system import extra  # noqa: F401 - says what is not installed, before it is imported
+
+# isort: split
 import sys
 import time
 from dataclasses import dataclass
@@ -15,14 +18,19 @@ from tyro.conf import arg
 from l2t_jax import Network, Variables, all_pairs, concatenate, join_variables
 from l2t_jax.models import cifar_resnet
 
-from . import cli, data, dataset, devices, jitted, loop, methods, plots, schedules
-from .config import Config, MethodName
-from .feed import InMemory
+from .data import dataset, load
+from .data.in_memory import InMemory
+from .options import builders, cli
+from .options.builders import Parts
+from .options.train_options import Config
+from .reporting import transfer_plots
+from .system import devices
+from .training import jitted, loop, schedules
 
 SIZE = 8  # pixels: scikit-learn's digits as they are
 COLOURS = ("red", "green")
 SOURCE, TARGET = cifar_resnet(14, classes=10), cifar_resnet(8, classes=10)
-METHODS: tuple[MethodName, ...] = ("scratch", "fm", "l2t-ww")
+METHODS = ("scratch", "fm", "l2t-ww")
 # Chosen on validation data among β in {0.5, 1, 2} for both methods, and two rates for l2t-ww.
 BETA, META_LR = 1.0, 3e-3
 # The last layer of each stage of both sources, with that of each stage of the target.
@@ -66,11 +74,11 @@ def main(options: Options) -> int:
             raise ValueError(
                 f"--{name.replace('_', '-')} {getattr(options, name)}; wanted 1 or more"
             )
-    digits, for_sources = dataset.hold_out(data.digits(SIZE), 0.5, seed=0)
+    digits, for_sources = dataset.hold_out(load.digits(SIZE), 0.5, seed=0)
     splits = [target_splits(digits, options.per_class, seed) for seed in range(options.seeds)]
     options.out.mkdir(parents=True, exist_ok=True)
     begin = time.perf_counter()
-    plots.sample_pictures(options.out / "pictures.png", splits[0].train)
+    transfer_plots.sample_pictures(options.out / "pictures.png", splits[0].train)
     sources = [train_source(for_sources, colour) for colour in range(len(COLOURS))]
     source, variables = concatenate([SOURCE, SOURCE]), join_variables(sources)
     outcomes: dict[str, Outcome] = {}
@@ -115,7 +123,7 @@ def train_source(digits: dataset.Dataset, colour: int) -> Variables:
         two_digits(part, seed=colour, copies=copies)[colour]
         for part, copies in zip(dataset.hold_out(digits, 0.2, seed=0), (3, 1), strict=True)
     )
-    method = methods.make(Config(method="scratch"), None, SOURCE, [])
+    method = builders.scratch(Config(method="scratch"), Parts(None, SOURCE))
     device = devices.one_device()
     compiled = jitted.compile_method(method, SOURCE, device)
     training = InMemory(train, device, batch_size=32, seed=colour, augment=False)
@@ -137,7 +145,7 @@ def run_method(
     options: Options,
 ) -> Outcome:
     """Trains the target by one method, once with each seed."""
-    method = methods.make(config, source, TARGET, list(PAIRS))
+    method = config.entry().build(config, Parts(source, TARGET, PAIRS))
     device = devices.one_device()
     compiled = jitted.compile_method(method, TARGET, device)
     batch_size = len(splits[0].train.labels) // 2
@@ -176,13 +184,18 @@ def report(folder: Path, options: Options, outcomes: dict[str, Outcome], seconds
     history = learned.mean(axis=0)
     title = "l2t-ww on two digits, mean over seeds"
     epochs = range(1, options.epochs + 1)
-    plots.lambda_matrices(folder / "lambda.png", PAIRS, history, epochs, title, LAYERS)
-    plots.matching_diagram(folder / "matching.png", PAIRS, history[-1], title, LAYERS)
+    transfer_plots.lambda_matrices(folder / "lambda.png", PAIRS, history, epochs, title, LAYERS)
+    transfer_plots.matching_diagram(folder / "matching.png", PAIRS, history[-1], title, LAYERS)
     print(f"\n{table}\n\n{seconds:.0f} seconds. Pictures in {folder}:")
     print("  pictures.png   what the target sees")
     print("  lambda.png     how much each source layer counts for each target layer, over training")
     print("  matching.png   the same at the end, as lines")
 
 
+def command(words: list[str] | None = None) -> int:
+    """Runs the command line; that of the process if None."""
+    return cli.run(main, Options, prog="l2t demo", args=words)
+
+
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog=f"{__package__}.demo"))
+    sys.exit(command())

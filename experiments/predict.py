@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from .system import extra  # noqa: F401 - says what is not installed, before it is imported
+
+# isort: split
 import contextlib
 import csv
 import sys
@@ -16,9 +19,13 @@ from jax import Array
 from tqdm import tqdm
 from tyro.conf import Positional, arg
 
-from . import classify, cli, devices, files, folders, trained
-from .folders import Folder, ImageFiles
-from .listing import images_below
+from .data import image_files
+from .data.class_folders import images_below
+from .data.image_files import Folder, ImageFiles
+from .options import cli
+from .runs import trained_network
+from .system import devices, files
+from .training import evaluation
 
 COLUMNS = ("image", "class", "probability")
 
@@ -29,7 +36,7 @@ class Options:
 
     Prints a table in CSV: each image with its most probable class and that class's probability.
 
-    Example: python -m experiments.predict runs/l2t-ww-photos-0 new/ one.jpg --out classes.csv
+    Example: l2t predict runs/l2t-ww-photos-0 new/ one.jpg --out classes.csv
     """
 
     #: Folder of a finished run of the train or pretrain command.
@@ -50,11 +57,11 @@ def main(options: Options) -> int:
         raise ValueError("no images came; wanted files, or folders of images")
     if options.out is not None and not options.out.parent.is_dir():
         raise ValueError(f"no folder {options.out.parent} for --out")
-    model = trained.read(options.run)
+    model = trained_network.read(options.run)
     side, width, _ = model.image_shape
     if side != width:
         raise ValueError(f"{options.run} was trained on images of {side}x{width}; wanted squares")
-    network, variables = trained.load(options.run, model)
+    network, variables = trained_network.load(options.run, model)
     names = [str(path) for given in options.images for path in images_below(given)]
     images = ImageFiles(
         Folder(Path()),
@@ -64,11 +71,11 @@ def main(options: Options) -> int:
         side,
         model.crop_share,
     )
-    folders.check([images])
+    image_files.check([images])
     everywhere = devices.all_devices()
-    evaluate = classify.compile_evaluation(network, everywhere, most_probable)
+    evaluate = evaluation.compile_evaluation(network, everywhere, most_probable)
     with tqdm(total=len(names), unit="image", dynamic_ncols=True) as bar:
-        numbers, probabilities = classify.predict(
+        numbers, probabilities = evaluation.predict(
             evaluate,
             everywhere,
             everywhere.replicate(variables),
@@ -93,8 +100,13 @@ def main(options: Options) -> int:
 
 def most_probable(logits: Array) -> tuple[Array, Array]:
     """The most probable class of each image, and its probability."""
-    return classify.best_class(logits), jnp.max(jax.nn.softmax(logits), axis=-1)
+    return evaluation.best_class(logits), jnp.max(jax.nn.softmax(logits), axis=-1)
+
+
+def command(words: list[str] | None = None) -> int:
+    """Runs the command line; that of the process if None."""
+    return cli.run(main, Options, prog="l2t predict", args=words)
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog=f"{__package__}.predict"))
+    sys.exit(command())

@@ -41,6 +41,8 @@ from l2t_jax.schemes import bilevel, two_stage
 from l2t_jax.tokens import tokens_to_map, with_token_maps
 from l2t_jax.unroll import MetaGradient, reverse_meta_gradient, unroll
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Affine",
     "Apply",

@@ -50,7 +50,7 @@ def quickly_compiled() -> Iterator[None]:
 @pytest.fixture
 def interrupt(monkeypatch) -> Iterator[Callable[[int, signal.Signals], None]]:
     """Makes the next run get a signal after so many of its steps (0: none)."""
-    from experiments import loop
+    from experiments.training import loop
 
     take = loop.Training.take
     # Under nohup and the like Ctrl-C is ignored, which runs heed.

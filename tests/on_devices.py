@@ -14,10 +14,12 @@ import jax
 import numpy as np
 from small import network as small_network
 
-from experiments import devices, jitted, methods
-from experiments.config import Config
-from experiments.dataset import Dataset
-from experiments.feed import InMemory
+from experiments.data.dataset import Dataset
+from experiments.data.in_memory import InMemory
+from experiments.options.builders import Parts
+from experiments.options.train_options import Config
+from experiments.system import devices
+from experiments.training import jitted
 from l2t_jax import Network
 from l2t_jax.models import cifar_resnet
 
@@ -45,7 +47,7 @@ def five_iterations(name: str, dtype: str, everywhere: devices.Devices) -> dict[
     data = Dataset(images, rng.integers(0, 3, 24).astype(np.int32), ("a", "b", "c"))
     network = in_precision(NETWORKS[name][0], dtype)
     config = Config(method="l2t-ww", lr=0.01, meta_lr=0.01, unroll_steps=1)
-    method = methods.make(config, network, network, NETWORKS[name][1])
+    method = config.entry().build(config, Parts(network, network, NETWORKS[name][1]))
     compiled = jitted.compile_method(method, network, everywhere)
     training = InMemory(data, everywhere, batch_size=8, seed=0, augment=True)
     like = jax.eval_shape(network.init, jax.random.key(0), images[:8].astype("float32"))

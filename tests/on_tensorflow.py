@@ -6,8 +6,6 @@ python on_tensorflow.py DATA_DIR NAME ... takes the archives from DATA_DIR/downl
 import sys
 from pathlib import Path
 
-from experiments import prepared
-
 
 def prepare(name: str, data_dir: Path) -> None:
     """What a run advises to do; its builder would refuse archives of another checksum."""
@@ -20,7 +18,7 @@ def prepare(name: str, data_dir: Path) -> None:
         url: compute_url_info(tfds.core.as_path(data_dir) / "downloads/manual" / info.filename)
         for url, info in builder.url_infos.items()
     }
-    exec(prepared.preparation(name, data_dir))
+    exec(tfds.preparation(name, data_dir))
 
 
 if __name__ == "__main__":

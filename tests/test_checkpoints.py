@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 from small import network
 
-from experiments import checkpoints, devices, figures, jitted, loop, methods, points
-from experiments.checkpoints import Checkpoints, Saved
-from experiments.config import Config
-from experiments.dataset import Dataset
-from experiments.errors import RunFailedError
-from experiments.feed import InMemory
+from experiments.data.dataset import Dataset
+from experiments.data.in_memory import InMemory
+from experiments.options import builders
+from experiments.options.train_options import Config
+from experiments.runs import checkpoints, snapshot_io
+from experiments.runs.checkpoints import Checkpoints, Saved
+from experiments.system import devices
+from experiments.system.errors import RunFailedError
+from experiments.training import jitted, loop, step_info
 from l2t_jax import baselines, cross_entropy
 
 EPOCHS, STEPS = 3, 3
@@ -34,7 +37,8 @@ def training(request):
     name, _, outer = request.param.partition(" ")
     config = Config(method=name, unroll_steps=1, meta_lr=0.01, meta_every=2)
     scratch = config.method == "scratch"
-    method = methods.make(config, None if scratch else net, net, [(0, 0), (1, 1)])
+    parts = builders.Parts(None if scratch else net, net, [(0, 0), (1, 1)])
+    method = config.entry().build(config, parts)
     compiled = jitted.compile_method(method, net, device)
     source = None if scratch else net.init(jax.random.key(9), np.zeros((1, 4, 4, 3), "f"))
     feed = InMemory(dataset(0, 20), device, batch_size=8, seed=1, augment=True)
@@ -70,15 +74,17 @@ def same(a, b):
 
 def test_a_run_goes_on_exactly_from_every_point(training, tmp_path):
     kept = []
-    whole = training.run(on_point=lambda take, ended: kept.append((points.save(take()), ended)))
+    whole = training.run(
+        on_point=lambda take, ended: kept.append((snapshot_io.save(take()), ended))
+    )
     assert [ended for _, ended in kept] == [False, False, False, True] * EPOCHS
     on_disk = Checkpoints(tmp_path / "checkpoints")
     for number, (saved, _) in enumerate(kept):
         on_disk.write(number, saved)
         on_disk.wait()
         assert on_disk.numbers() == [*range(number + 1)][-checkpoints.KEEP :]
-        found = on_disk.newest(points.expected(training.state))
-        begin = points.load(found, training.state, training.info)
+        found = on_disk.newest(snapshot_io.expected(training.state))
+        begin = snapshot_io.load(found, training.state, training.info)
         assert (begin.epoch * STEPS + begin.step) == number + 1 - (number + 1) // (STEPS + 1)
         same(training.run(begin=begin), whole)
     on_disk.close()
@@ -184,8 +190,8 @@ def test_what_cannot_be_written_is_told_and_the_last_one_stays(three):
 
 def test_random_keys_are_kept():
     tree = {"rng": jax.random.key(5), "more": [jax.random.split(jax.random.key(6), 3)]}
-    arrays = {name: np.array(leaf) for name, leaf in points.named(tree, "t").items()}
-    again = points.restore(arrays, jax.eval_shape(lambda: tree), "t")
+    arrays = {name: np.array(leaf) for name, leaf in snapshot_io.named(tree, "t").items()}
+    again = snapshot_io.restore(arrays, jax.eval_shape(lambda: tree), "t")
     for a, b in zip(jax.tree.leaves(tree), jax.tree.leaves(again), strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(jax.random.key_data(a), jax.random.key_data(b))
@@ -199,7 +205,7 @@ def test_batches_that_are_not_finite_are_named_or_dropped():
         return cross_entropy(logits, labels) * jnp.where(jnp.any(labels == 2), jnp.nan, 1.0)
 
     config = Config(method="scratch")
-    method = baselines.scratch(net, optimizer=methods.sgd(config), task_loss=task_loss)
+    method = baselines.scratch(net, optimizer=builders.sgd(config), task_loss=task_loss)
     data = dataset(0, 24)
     data.labels[7] = 2
     feed = InMemory(data, device, batch_size=8, seed=1, augment=False)
@@ -248,6 +254,6 @@ def test_what_was_not_finite_first_is_named(changed, text):
 
     one = np.float32(1)
     info = Info(one, one, one, one, one, np.ones(2), one, one, np.array(True))._replace(**changed)
-    assert bool(figures.all_finite(info)) == (text is None)
+    assert bool(step_info.all_finite(info)) == (text is None)
     if text is not None:
-        assert figures.first_not_finite(info) == text
+        assert step_info.first_not_finite(info) == text

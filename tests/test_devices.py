@@ -13,9 +13,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from experiments import YNNPACK, cli, devices, feed, train, zoo
-from experiments.config import Config
-from experiments.dataset import Dataset
+from experiments import YNNPACK, train
+from experiments.data import in_memory
+from experiments.data.dataset import Dataset
+from experiments.networks import zoo
+from experiments.options import cli
+from experiments.options.train_options import Config
+from experiments.system import devices
 from l2t_jax.models import cifar_resnet
 
 TESTS = Path(__file__).parent
@@ -194,7 +198,7 @@ def test_options_that_do_not_belong_together_are_refused(
     # As at the start of a command, where no device has been asked for.
     monkeypatch.setattr("jax._src.xla_bridge.backends_are_initialized", lambda: False)
     args = f"--method scratch {line} --run-dir {tmp_path / 'run'}".split()
-    assert cli.run(train.main, Config, prog="experiments.train", args=args) == 2
+    assert cli.run(train.main, Config, prog="l2t train", args=args) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
@@ -202,9 +206,9 @@ def test_options_that_do_not_belong_together_are_refused(
 def test_images_in_memory_come_in_the_order_of_the_epoch():
     images = np.arange(10, dtype=np.uint8).repeat(8 * 8 * 3).reshape(10, 8, 8, 3)
     data = Dataset(images, np.arange(10, dtype=np.int32), tuple("abcdefghij"))
-    training = feed.InMemory(data, devices.one_device(), batch_size=4, seed=3, augment=False)
+    training = in_memory.InMemory(data, devices.one_device(), batch_size=4, seed=3, augment=False)
     for epoch in (1, 0):
         batches = list(training.epoch(epoch))
-        order = feed.epoch_order(3, epoch, 10, 4)
+        order = in_memory.epoch_order(3, epoch, 10, 4)
         np.testing.assert_array_equal([batch.labels for batch in batches], order)
         np.testing.assert_array_equal([batch.images[:, 0, 0, 0] for batch in batches], order)

@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 from small import network
 
-from experiments import devices, figures, inputs, jitted, loop, methods, schedules
-from experiments.config import Config
-from experiments.dataset import Dataset
-from experiments.feed import InMemory
+from experiments.data.dataset import Dataset
+from experiments.data.in_memory import InMemory
+from experiments.options import builders
+from experiments.options.builders import Parts
+from experiments.options.train_options import Config
+from experiments.runs import inputs
+from experiments.system import devices
+from experiments.training import jitted, loop, schedules, step_info
 from l2t_jax import Method, target_variables
 
 
@@ -23,8 +27,8 @@ def dataset(seed: int, size: int) -> Dataset:
 def methods_to_test() -> dict[str, Method]:
     net, config = network((4, 5)), Config(method="l2t-ww", unroll_steps=1, meta_lr=0.01)
     return {
-        "scratch": methods.make(Config(method="scratch"), None, net, []),
-        "l2t-ww": methods.make(config, net, net, [(0, 0), (1, 1)]),
+        "scratch": builders.scratch(config, Parts(None, net)),
+        "l2t-ww": builders.l2t_ww(config, Parts(net, net, [(0, 0), (1, 1)])),
     }
 
 
@@ -128,7 +132,7 @@ def test_what_a_step_did_not_have_is_left_out_of_the_mean():
         Seen(np.float32(2), np.float32("nan"), np.array([1.0, np.nan]), np.float32("nan")),
         Seen(np.float32(4), np.float32(6), np.array([3.0, 5.0]), np.float32("nan")),
     ]
-    means = figures.means(steps)
+    means = step_info.means(steps)
     assert (means["loss"], means["outer_loss"]) == (3, 6)
     assert np.isnan(means["norm"])
     assert means["pair_weights"].tolist() == [2, 5]

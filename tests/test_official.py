@@ -11,12 +11,17 @@ from conftest import quick_compiler
 from PIL import Image
 from scipy.io import savemat
 
-from experiments import cli, evaluate, inputs, loop, official, tasks, train, zoo
-from experiments.config import Config
-from experiments.dataset import Dataset, Splits
-from experiments.errors import RunFailedError
-from experiments.folders import ImageFiles
-from experiments.pairs import choose_pairs
+from experiments import evaluate, train
+from experiments.data import public_sets
+from experiments.data.dataset import Dataset, Splits
+from experiments.data.image_files import ImageFiles
+from experiments.networks import zoo
+from experiments.networks.layer_pairs import choose_pairs
+from experiments.options import cli, tasks
+from experiments.options.train_options import Config
+from experiments.runs import inputs
+from experiments.system.errors import RunFailedError
+from experiments.training import loop
 from l2t_jax import Network, Variables, output_shapes
 
 CLASSES = ("a", "b_c")
@@ -48,7 +53,7 @@ def write_lists(folder: Path, lists: dict[str, list[str]]) -> None:
 
 def make(name: str, data_dir: Path) -> None:
     """Writes a miniature of a public set in its official form."""
-    root, rows = data_dir / official.SETS[name].folder, samples()
+    root, rows = data_dir / public_sets.SETS[name].folder, samples()
     train = [r for r in rows if r[2] == "train"]
     test = [r for r in rows if r[2] == "test"]
     file = "{0[1]}/{0[2]}{0[3]}.png".format
@@ -136,10 +141,10 @@ def shapes(network: Network, side: int) -> Variables:
     return jax.eval_shape(network.init, jax.random.key(0), images)
 
 
-@pytest.mark.parametrize("name", official.SETS)
+@pytest.mark.parametrize("name", public_sets.SETS)
 def test_a_set_is_read_in_its_official_form(name, tmp_path):
     make(name, tmp_path)
-    wanted = official.SETS[name]
+    wanted = public_sets.SETS[name]
     parts = wanted.read(tmp_path / wanted.folder, 96 if name == "stl10" else 32, None)
     for part, images in zip(COUNT, parts, strict=True):
         pixels = images.load(np.arange(len(images.labels)))
@@ -161,12 +166,14 @@ def test_a_network_is_evaluated_on_a_sets_own_test_images(name, weights, tmp_pat
     line = (f"--network resnet8 --weights {weights('resnet8', 2)} --data {name} "
             f"--data-dir {tmp_path} --predictions {file}")  # fmt: skip
     with quick_compiler():
-        assert cli.run(evaluate.main, evaluate.Options, prog="evaluate", args=line.split()) == 0
+        assert cli.run(evaluate.main, evaluate.Options, prog="l2t evaluate", args=line.split()) == 0
     # All logits of a network of zeros are alike: it says class 0, which half of the images are.
-    assert capsys.readouterr().out == "2 of 4 right: 50.00 %\n"
+    first, warning = capsys.readouterr().out.splitlines()
+    assert first.startswith("2 of 4 right: 50.00 % (the 2 classes taken by order")
+    assert warning.startswith("warning: only 4 labelled images")
     assert np.load(file)["predictions"].tolist() == [0] * 4
     line = line.replace(f"--data-dir {tmp_path}", f"--data-dir {tmp_path / 'none'}")
-    assert cli.run(evaluate.main, evaluate.Options, prog="evaluate", args=line.split()) == 2
+    assert cli.run(evaluate.main, evaluate.Options, prog="l2t evaluate", args=line.split()) == 2
     assert f"evaluate: error: {name} came, and no folder" in capsys.readouterr().err
 
 
@@ -183,7 +190,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_split_is_the_papers_whole_and_disjoint(name):
     classes, training, test, checksum = PUBLISHED[name]
-    lists = official.published(name)
+    lists = public_sets.published(name)
     assert zlib.crc32(np.concatenate(lists).astype("<i4").tobytes()) == checksum
     np.testing.assert_array_equal(np.sort(np.concatenate(lists[:2])), np.arange(training))
     np.testing.assert_array_equal(np.sort(lists.test), np.arange(test))
@@ -193,10 +200,10 @@ def test_the_published_split_is_the_papers_whole_and_disjoint(name):
 
 def test_the_published_validation_images_are_balanced_over_the_classes():
     """In the two sets whose official order is that of the classes."""
-    dogs = official.published("dog").validation // 100  # 100 a class
+    dogs = public_sets.published("dog").validation // 100  # 100 a class
     np.testing.assert_array_equal(np.bincount(dogs), np.full(120, 10))
     # 30 birds a class but for six classes of 29: where a class begins is known up to six.
-    birds = np.sort(official.published("cub200").validation).reshape(200, 5)
+    birds = np.sort(public_sets.published("cub200").validation).reshape(200, 5)
     start = 30 * np.arange(200)[:, None]
     assert (birds >= start - 6).all()
     assert (birds < start + 30).all()
@@ -210,7 +217,7 @@ def test_a_whole_set_is_divided_by_the_published_lists_and_others_with_the_seed(
     train, test = (2 * n for n in COUNT.values())
 
     def load() -> Splits:
-        return official.load(name, tmp_path, 32, None, 0.2, 0)
+        return public_sets.load(name, tmp_path, 32, None, 0.2, 0)
 
     def values(images: Dataset | ImageFiles) -> list[int]:
         return images.load(np.arange(len(images.labels)))[:, -1, -1, 1].tolist()
@@ -218,23 +225,23 @@ def test_a_whole_set_is_divided_by_the_published_lists_and_others_with_the_seed(
     small = load()
     assert small.division.startswith("a seeded split: the published one is for all ")
     assert [len(part.labels) for part in small[:3]] == [train - 2, 2, test]
-    lists = official.Indices(np.arange(3, train), np.arange(3), np.arange(test))
-    monkeypatch.setattr(official, "published", {name: lists}.__getitem__)
+    lists = public_sets.Indices(np.arange(3, train), np.arange(3), np.arange(test))
+    monkeypatch.setattr(public_sets, "published", {name: lists}.__getitem__)
     whole = load()
     assert whole.division == "the published split"
-    found = official.SETS[name].read(tmp_path / official.SETS[name].folder, 32, None)
+    found = public_sets.SETS[name].read(tmp_path / public_sets.SETS[name].folder, 32, None)
     assert values(whole.validation) + values(whole.train) == values(found[0])
     assert values(whole.test) == values(found[1])
 
 
-@pytest.mark.parametrize("name", official.SETS)
+@pytest.mark.parametrize("name", public_sets.SETS)
 def test_a_set_that_is_not_there_is_told_at_once_with_where_to_put_it(name, tmp_path, capsys):
     """Nothing is downloaded."""
     begin = time.perf_counter()
     line = f"--method scratch --data {name} --data-dir {tmp_path} --run-dir {tmp_path / 'run'}"
-    assert cli.run(train.main, Config, prog="experiments.train", args=line.split()) == 2
+    assert cli.run(train.main, Config, prog="l2t train", args=line.split()) == 2
     assert time.perf_counter() - begin < 5
-    wanted = official.SETS[name]
+    wanted = public_sets.SETS[name]
     assert (
         f"no folder {tmp_path / wanted.folder}; wanted {wanted.archive} unpacked there (--data-dir"
     ) in capsys.readouterr().err
@@ -245,7 +252,7 @@ def test_what_is_missing_is_told(tmp_path):
     make("mit67", tmp_path)
     (tmp_path / "mit67/Images/a/train3.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"1 of 16 listed images are missing, such as a/"):
-        official.load("mit67", tmp_path, 32, None, 0.1, 0)
+        public_sets.load("mit67", tmp_path, 32, None, 0.1, 0)
 
 
 @pytest.mark.parametrize("loader", ["memory", "workers"])
@@ -257,7 +264,7 @@ def test_a_sets_broken_images_are_named_together(loader, tmp_path):
         path.write_bytes(path.read_bytes()[:60])
     line = f"--method scratch --data mit67 --data-dir {tmp_path} --batch-size 2 --loader {loader}"
     with pytest.raises(ValueError, match="2 problems with the images: ") as caught:
-        inputs.load_splits(cli.parse(Config, "experiments.train", line.split()))
+        inputs.load_splits(cli.parse(Config, "l2t train", line.split()))
     assert all(f"{path}: image file is truncated" in str(caught.value) for path in broken)
 
 
@@ -274,12 +281,12 @@ def test_a_sets_broken_images_are_named_together(loader, tmp_path):
 )
 def test_what_is_listed_twice_is_told_by_its_line(name, file, number, tmp_path):
     make(name, tmp_path)
-    path = tmp_path / official.SETS[name].folder / file
+    path = tmp_path / public_sets.SETS[name].folder / file
     listed = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join([*listed, "", listed[number - 1]]), encoding="utf-8")
     told = f"{path.name}, line {len(listed) + 2}: .* came, as in line {number}; wanted it once"
     with pytest.raises(ValueError, match=told):
-        official.load(name, tmp_path, 32, None, 0.2, 0)
+        public_sets.load(name, tmp_path, 32, None, 0.2, 0)
 
 
 @pytest.mark.parametrize(
@@ -292,35 +299,35 @@ def test_what_is_listed_twice_is_told_by_its_line(name, file, number, tmp_path):
 )
 def test_an_image_to_train_and_to_test_on_is_told(name, train, test, tmp_path):
     make(name, tmp_path)
-    first, second = (tmp_path / official.SETS[name].folder / file for file in (train, test))
+    first, second = (tmp_path / public_sets.SETS[name].folder / file for file in (train, test))
     listed = first.read_text(encoding="utf-8").splitlines()[2]
     second.write_text(second.read_text(encoding="utf-8") + listed + "\n", encoding="utf-8")
     with pytest.raises(ValueError, match=f"{listed} is listed more than once, in training and te"):
-        official.load(name, tmp_path, 32, None, 0.2, 0)
+        public_sets.load(name, tmp_path, 32, None, 0.2, 0)
 
 
 def test_lists_that_do_not_go_together_are_told(tmp_path):
     make("cub200", tmp_path)
-    root = tmp_path / official.SETS["cub200"].folder
+    root = tmp_path / public_sets.SETS["cub200"].folder
     path = root / "train_test_split.txt"
     listed = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join(listed[:-1]), encoding="utf-8")
     with pytest.raises(ValueError, match="differ in 1 images, such as number 16"):
-        official.load("cub200", tmp_path, 32, None, 0.2, 0)
+        public_sets.load("cub200", tmp_path, 32, None, 0.2, 0)
     path.write_text("\n".join([*listed[:-1], "16"]), encoding="utf-8")
     with pytest.raises(ValueError, match="line 16: '16' came; wanted 2 columns"):
-        official.load("cub200", tmp_path, 32, None, 0.2, 0)
+        public_sets.load("cub200", tmp_path, 32, None, 0.2, 0)
     make("dogs", tmp_path)  # its lists are no text: the image is named
     cells = np.empty((2, 1), object)
     cells[:, 0] = "a/test0.png"
     savemat(tmp_path / "dogs/test_list.mat", {"file_list": cells})
     with pytest.raises(ValueError, match=r"a/test0\.png is listed more than once"):
-        official.load("dogs", tmp_path, 32, None, 0.2, 0)
+        public_sets.load("dogs", tmp_path, 32, None, 0.2, 0)
 
 
 def test_a_task_sets_the_papers_settings_and_options_beside_it_win():
     def parse(*args: str) -> Config:
-        return cli.parse(Config, "experiments.train", list(args))
+        return cli.parse(Config, "l2t train", list(args))
 
     for name in tasks.TASKS:
         config = parse("--task", name)
@@ -356,7 +363,7 @@ def test_a_task_gets_to_its_first_step_with_one_line(name, weights, tmp_path, mo
     line = (f"--task {name} --source-weights {files} --batch-size 4 --val-fraction 0.2 "
             f"--per-class 4 --workers 0 --data-dir {tmp_path} "
             f"--run-dir {tmp_path / 'run'}")  # fmt: skip
-    assert cli.run(train.main, Config, prog="experiments.train", args=line.split()) == 1
+    assert cli.run(train.main, Config, prog="l2t train", args=line.split()) == 1
     out, error = capsys.readouterr()
     assert error.endswith("train: error: that will do\n")
     pairs = {"resnet18": 16, "vgg9_bn": 15 * len(task["source"])}[task["target"]]

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from conftest import needed
 
-from experiments import cli, parity, records, replay
+from experiments import parity
+from experiments.options import cli
+from experiments.reference import records, replay
 
 
 def run(*args: object) -> int:
-    return cli.run(
-        parity.main, parity.Options, prog="experiments.parity", args=[str(a) for a in args]
-    )
+    return cli.run(parity.main, parity.Options, prog="l2t parity", args=[str(a) for a in args])
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,11 @@ from PIL import Image
 from scipy.io import savemat
 from test_official import make, write_lists
 
-from experiments import cli, official, train
-from experiments.config import Config
-from experiments.prepared import preparation
+from experiments import train
+from experiments.data import public_sets
+from experiments.data.tfds import preparation
+from experiments.options import cli
+from experiments.options.train_options import Config
 
 INSTALLED = {
     name: importlib.util.find_spec(name) is not None
@@ -70,7 +72,7 @@ def prepared(tmp_path_factory):
 
 def make_whole(name: str, folder: Path) -> None:
     """A miniature with as many classes as TFDS wants, of images that all differ."""
-    root = folder / official.SETS[name].folder
+    root = folder / public_sets.SETS[name].folder
     if name in ("cifar100", "stl10"):
         make(name, folder)
         count, file = {"cifar100": (100, "fine_label_names.txt"), "stl10": (10, "class_names.txt")}[
@@ -130,13 +132,13 @@ def test_a_prepared_set_is_divided_like_the_official_archive(name, prepared, mon
     if name == "cub200":
         needed("cv2")
     size = 96 if name == "stl10" else 32
-    train, test = official.read(name, prepared, size, None)
+    train, test = public_sets.read(name, prepared, size, None)
     rng = np.random.default_rng(0)
     order, test_order = rng.permutation(len(train.labels)), rng.permutation(len(test.labels))
-    lists = official.Indices(order[3:], order[:3], test_order)
-    monkeypatch.setattr(official, "published", lambda split: lists)
+    lists = public_sets.Indices(order[3:], order[:3], test_order)
+    monkeypatch.setattr(public_sets, "published", lambda split: lists)
     here, there = (
-        official.load(chosen, prepared, size, None, 0.2, 0)
+        public_sets.load(chosen, prepared, size, None, 0.2, 0)
         for chosen in (name, f"tfds:{SETS[name][0]}")
     )
     assert here.division == there.division == "the published split"
@@ -147,17 +149,19 @@ def test_a_prepared_set_is_divided_like_the_official_archive(name, prepared, mon
         # The images tell any two places apart.
         assert len(np.unique(images[0].reshape(len(images[0]), -1), axis=0)) == len(images[0])
         assert len(other.classes) == len(one.classes)
-    assert official.lists_of(f"tfds:{SETS[name][0]}") == official.lists_of(name)
+    assert public_sets.lists_of(f"tfds:{SETS[name][0]}") == public_sets.lists_of(name)
 
 
 def test_training_reads_a_prepared_set_without_tensorflow(prepared, tmp_path):
     """Whole batches from worker processes, each of which would end if it imported TensorFlow."""
     program = """
 import sys
-from experiments import cli, devices, inputs
-from experiments.config import Config
+from experiments.options import cli
+from experiments.runs import inputs
+from experiments.system import devices
+from experiments.options.train_options import Config
 line = "--method scratch --data tfds:stl10 --image-size 128 --batch-size 4 --workers 1"
-config = cli.parse(Config, "experiments.train", [*line.split(), "--data-dir", sys.argv[1]])
+config = cli.parse(Config, "l2t train", [*line.split(), "--data-dir", sys.argv[1]])
 if __name__ == "__main__":
     splits = inputs.load_splits(config)
     with inputs.training_data(config, splits.train, devices.all_devices(), 0) as training:
@@ -182,8 +186,8 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ('"array_record"', '"tfrecord"', "files of the format tfrecord came; wanted array_record"),
-        ('"name": "test"', '"name": "rest"', "parts train, rest came, without test; wanted"),
+        ('"array_record"', '"tfrecord"', r"must be of the format array_record \(got tfrecord\)"),
+        ('"name": "test"', '"name": "rest"', r"must have test \(got the parts train, rest\)"),
         (
             '"featureKey": "label"',
             '"featureKey": "id"',
@@ -198,14 +202,14 @@ def test_a_prepared_set_of_another_form_is_told(old, new, told, prepared, tmp_pa
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(ValueError, match=told):
-        official.read("tfds:cifar100", tmp_path, 32, None)
+        public_sets.read("tfds:cifar100", tmp_path, 32, None)
 
 
 def refusal(capsys, *args: object) -> str:
     """The one line with which a run on such data is refused; comes within five seconds."""
     begin = time.perf_counter()
     line = ["--method", "scratch", *(str(arg) for arg in args)]
-    assert cli.run(train.main, Config, prog="experiments.train", args=line) == 2
+    assert cli.run(train.main, Config, prog="l2t train", args=line) == 2
     assert time.perf_counter() - begin < 5
     error = capsys.readouterr().err
     assert error.count("\n") == 1

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import cli, data, devices, evaluate, feed, folders, inputs, listing, stream, train
-from experiments.config import Config
+from experiments import evaluate, train
+from experiments.data import class_folders, image_files, in_memory, load, workers
+from experiments.options import cli
+from experiments.options.train_options import Config
+from experiments.runs import inputs
+from experiments.system import devices
 
 CLASSES = ("dark", "light")
 
@@ -25,15 +29,15 @@ def photos(tmp_path_factory):
     return root
 
 
-def from_files(files, workers, *, augment=False, seed=3, batch_size=8):
-    return stream.FromFiles(
+def from_files(files, processes, *, augment=False, seed=3, batch_size=8):
+    return workers.FromFiles(
         files,
         devices.one_device(),
         batch_size,
         seed,
         epochs=2,
         augment=augment,
-        workers=workers,
+        workers=processes,
     )
 
 
@@ -53,12 +57,12 @@ def collect(*args, **options):
 
 
 def test_workers_give_the_same_images_as_a_thread_and_as_memory(photos):
-    files = listing.list_folder(photos, 16)
+    files = class_folders.list_folder(photos, 16)
     images, labels = collect(files, 2)
     assert images.shape == (2, 4, 8, 16, 16, 3)
     assert images.dtype == np.uint8
-    memory = feed.InMemory(
-        *data.in_memory(files), devices.one_device(), batch_size=8, seed=3, augment=False
+    memory = in_memory.InMemory(
+        *load.in_memory(files), devices.one_device(), batch_size=8, seed=3, augment=False
     )
     for other in (collect(files, 0), epochs(memory)):
         np.testing.assert_array_equal(images, other[0])
@@ -66,7 +70,7 @@ def test_workers_give_the_same_images_as_a_thread_and_as_memory(photos):
 
 
 def test_every_image_comes_and_the_seed_makes_the_order(photos):
-    files = listing.list_folder(photos, 16)
+    files = class_folders.list_folder(photos, 16)
     images, _ = collect(files, 0)
     wanted = {image.tobytes() for image in files.load(np.arange(30))}
     assert len(wanted) == 30
@@ -78,7 +82,7 @@ def test_every_image_comes_and_the_seed_makes_the_order(photos):
 
 
 def test_augmentation_depends_on_the_seed_and_not_on_the_workers(photos):
-    files = listing.list_folder(photos, 16)
+    files = class_folders.list_folder(photos, 16)
     images, labels = collect(files, 0, augment=True)
     plain, plain_labels = collect(files, 0)
     np.testing.assert_array_equal(labels, plain_labels)
@@ -88,7 +92,7 @@ def test_augmentation_depends_on_the_seed_and_not_on_the_workers(photos):
 
 
 def test_any_epoch_can_be_begun_with(photos):
-    training = from_files(listing.list_folder(photos, 16), 0, augment=True)
+    training = from_files(class_folders.list_folder(photos, 16), 0, augment=True)
     first, second = (epochs(training, [number])[0] for number in (0, 1))
     again, before = (epochs(training, [number])[0] for number in (1, 0))
     training.close()
@@ -97,9 +101,9 @@ def test_any_epoch_can_be_begun_with(photos):
 
 
 def test_a_process_decodes_its_own_rows_alone(photos):
-    files = listing.list_folder(photos, 16)
+    files = class_folders.list_folder(photos, 16)
     whole, mine = (
-        stream.Batches(files, np.array(rows), 8, 3, epochs=2, augment=True)
+        workers.Batches(files, np.array(rows), 8, 3, epochs=2, augment=True)
         for rows in (range(8), [2, 3, 6, 7])
     )
     assert len(mine) == len(whole) == 8
@@ -110,7 +114,7 @@ def test_a_process_decodes_its_own_rows_alone(photos):
 
 def test_random_crops_lie_in_the_image_and_have_the_published_sizes():
     rng = np.random.default_rng(0)
-    boxes = np.array([folders.random_box((300, 200), rng) for _ in range(500)])
+    boxes = np.array([image_files.random_box((300, 200), rng) for _ in range(500)])
     left, top, width, height = boxes.T
     assert (left >= 0).all()
     assert (top >= 0).all()
@@ -122,7 +126,7 @@ def test_random_crops_lie_in_the_image_and_have_the_published_sizes():
     assert 0.75 <= ratio.min() < 0.8
     assert 1.25 < ratio.max() <= 4 / 3 + 1e-9
     for size in ((1000, 10), (10, 1000)):  # no draw fits: the centre
-        left, top, width, height = folders.random_box(size, rng)
+        left, top, width, height = image_files.random_box(size, rng)
         np.testing.assert_allclose([left + width / 2, top + height / 2], np.array(size) / 2)
         assert (width, height) == pytest.approx((40 / 3, 10) if size[0] > 10 else (10, 40 / 3))
 
@@ -133,9 +137,9 @@ def test_the_centre_crop_keeps_its_share(tmp_path):
     pixels[4:60, 12:68] = 255
     (tmp_path / "a").mkdir()
     Image.fromarray(pixels).save(tmp_path / "a" / "0.png")
-    assert listing.list_folder(tmp_path, 56, 0.875).load(np.array([0])).min() == 255
-    assert listing.list_folder(tmp_path, 56).load(np.array([0])).min() == 0
-    assert listing.list_folder(tmp_path, 224).crop_share == 0.875
+    assert class_folders.list_folder(tmp_path, 56, 0.875).load(np.array([0])).min() == 255
+    assert class_folders.list_folder(tmp_path, 56).load(np.array([0])).min() == 0
+    assert class_folders.list_folder(tmp_path, 224).crop_share == 0.875
 
 
 @pytest.mark.parametrize(
@@ -157,7 +161,7 @@ def test_workers_are_for_large_sets(photos, options, images, expected):
 
 
 def run(*args: object) -> int:
-    return cli.run(train.main, Config, prog="experiments.train", args=[str(a) for a in args])
+    return cli.run(train.main, Config, prog="l2t train", args=[str(a) for a in args])
 
 
 OPTIONS = ("--method", "scratch", "--target", "resnet8", "--image-size", 8, "--batch-size", 6,
@@ -184,7 +188,7 @@ def test_the_command_trains_by_workers(photos, tmp_path, capsys, interrupt):
     assert lines[-1]["train"]["loss"] < lines[0]["train"]["loss"]
     options = ("--network", "resnet8", "--weights", str(folder / "target.safetensors"))
     options += ("--data", str(photos), "--image-size", "8")
-    assert cli.run(evaluate.main, evaluate.Options, prog="evaluate", args=list(options)) == 0
+    assert cli.run(evaluate.main, evaluate.Options, prog="l2t evaluate", args=list(options)) == 0
     assert " of 30 right" in capsys.readouterr().out
 
 
@@ -211,8 +215,8 @@ def test_an_image_that_breaks_in_the_middle_of_a_run_is_named(photos, tmp_path, 
     (tmp_path / "a").mkdir()
     for i in range(8):
         (tmp_path / "a" / f"{i}.jpg").symlink_to(photos / "dark" / f"{i}.jpg")
-    files = listing.list_folder(tmp_path, 16)
-    folders.check([files])
+    files = class_folders.list_folder(tmp_path, 16)
+    image_files.check([files])
     (tmp_path / "a" / "3.jpg").unlink()
     with pytest.raises(ValueError, match=rf"{tmp_path}/a/3\.jpg: No such file or directory"):
         collect(files, workers)

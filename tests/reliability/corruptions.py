@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from experiments.checkpoints import Checkpoints, Saved
+from experiments.runs.checkpoints import Checkpoints, Saved
 
 
 def damage(folder: Path, generator: random.Random) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 import runs
 from tqdm import tqdm
 
-from experiments.files import checksums
+from experiments.system.files import checksums
 
 
 def begin(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:

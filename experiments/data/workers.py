@@ -1,0 +1,140 @@
+"""Training images out of files, decoded and augmented ahead of the device by worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from l2t_jax import Batch
+
+from ..system.devices import Devices
+from .image_files import ImageFiles
+from .in_memory import check_batch_size, epoch_order, steps_per_epoch
+
+# Batches that every worker holds ready.
+AHEAD = 2
+
+
+class Batches:
+    """The batches of all epochs by their number, for Grain; a process decodes its rows alone."""
+
+    def __init__(
+        self,
+        files: ImageFiles,
+        rows: np.ndarray,
+        batch_size: int,
+        seed: int,
+        *,
+        epochs: int,
+        augment: bool,
+    ) -> None:
+        """Decodes nothing yet.
+
+        Args:
+          files: the images.
+          rows: positions in a batch that this process is to decode.
+          batch_size: images in a whole batch.
+          seed: of the order and of the augmentation.
+          epochs: passes over the images.
+          augment: whether images are cropped and mirrored at random; else the centre is taken.
+        """
+        self.files, self.rows, self.batch_size = files, rows, batch_size
+        self.seed, self.augment = seed, augment
+        self.steps = steps_per_epoch(len(files.labels), batch_size)
+        self.epochs = epochs
+
+    def __len__(self) -> int:
+        return self.epochs * self.steps
+
+    def __getitem__(self, number: Any) -> dict[str, np.ndarray]:
+        epoch, step = divmod(int(number), self.steps)
+        order = epoch_order(self.seed, epoch, len(self.files.labels), self.batch_size)
+        indices = order[step, self.rows]
+        places = step * self.batch_size + self.rows
+        images = [self._image(i, epoch, place) for i, place in zip(indices, places, strict=True)]
+        return {"images": np.stack(images), "labels": self.files.labels[indices]}
+
+    def _image(self, index: int, epoch: int, place: int) -> np.ndarray:
+        if not self.augment:
+            return self.files.centre(index)
+        # Numbers of its own for every place in an epoch, whoever decodes it. The order has
+        # [seed, epoch], which a last 0 would not change.
+        return self.files.random_crop(
+            index, np.random.default_rng([self.seed, epoch, int(place) + 1])
+        )
+
+
+class FromFiles:
+    """Training images that Grain's workers decode, a few batches ahead."""
+
+    def __init__(
+        self,
+        files: ImageFiles,
+        devices: Devices,
+        batch_size: int,
+        seed: int,
+        *,
+        epochs: int,
+        augment: bool,
+        workers: int,
+    ) -> None:
+        """Starts no worker yet; `close` ends those that `epoch` starts.
+
+        Args:
+          files: the images.
+          devices: where they are wanted.
+          batch_size: images a batch, over all processes of the run.
+          seed: of the order and of the augmentation.
+          epochs: passes over the images that may be asked for.
+          augment: whether images are cropped and mirrored at random.
+          workers: processes that decode; with 0 it is a thread of this one.
+
+        Raises:
+          ValueError: the batch is larger than the training data.
+        """
+        check_batch_size(batch_size, len(files.labels))
+        rows = devices.rows(batch_size)
+        source = Batches(files, rows, batch_size, seed, epochs=epochs, augment=augment)
+        self.batch_size, self.image_shape, self.steps = batch_size, files.image_shape, source.steps
+        self._batches = grain.MapDataset.source(source)
+        self._devices, self._workers = devices, workers
+        self._iterator: Any = None
+        self._next = 0  # the number of the batch that the iterator gives next
+
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch (from 0), uint8, split over the devices, from one on.
+
+        The workers go on to the next epoch by themselves; another one begins anew.
+        """
+        begin = number * self.steps + first
+        if self._iterator is None or self._next != begin:
+            self.close()
+            self._iterator, self._next = self._start(begin), begin
+        for _ in range(first, self.steps):
+            batch = next(self._iterator)
+            self._next += 1
+            yield Batch(
+                self._devices.batch(batch["images"], self.batch_size),
+                self._devices.batch(batch["labels"], self.batch_size),
+            )
+
+    def close(self) -> None:
+        """Ends the workers."""
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None
+
+    def _start(self, begin: int) -> Any:
+        reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=AHEAD)
+        dataset = self._batches[begin:].to_iter_dataset(reading)
+        if self._workers:
+            # Grain asks absl for its flags, which only absl's own start of a program parses.
+            flags.FLAGS.mark_as_parsed()
+            dataset = dataset.mp_prefetch(
+                grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=AHEAD)
+            )
+        return iter(dataset)
