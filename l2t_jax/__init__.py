@@ -3,19 +3,29 @@
 from l2t_jax import baselines
 from l2t_jax.adjoint import low_memory_meta_gradient, mixed_meta_gradient
 from l2t_jax.affine import Affine
-from l2t_jax.base import Batch, Inner, Method, accuracy, cross_entropy, target_variables
+from l2t_jax.base import (
+    Apply,
+    Batch,
+    Init,
+    Inner,
+    Method,
+    Network,
+    Outputs,
+    Step,
+    Variables,
+    target_variables,
+)
+from l2t_jax.feature_maps import pool, resize, tokens_to_map
 from l2t_jax.l2t import Info, State, l2t
+from l2t_jax.losses import accuracy, cross_entropy
 from l2t_jax.matching import (
     Projection,
-    all_pairs,
     channel_errors,
-    check_pairs,
     combine_weights,
     init_projections,
     matching_loss,
     pair_losses,
     project,
-    resize,
 )
 from l2t_jax.meta_networks import (
     MetaNetwork,
@@ -23,22 +33,13 @@ from l2t_jax.meta_networks import (
     affine_pairs,
     constant_pairs,
     error_weights,
-    pool,
     softmax_channels,
     uniform_channels,
     uniform_pairs,
 )
-from l2t_jax.networks import (
-    Apply,
-    Network,
-    Outputs,
-    Variables,
-    concatenate,
-    join_variables,
-    output_shapes,
-)
+from l2t_jax.networks import concatenate, join_variables, output_shapes, with_token_maps
+from l2t_jax.pairs import all_pairs, check_pairs
 from l2t_jax.schemes import bilevel, two_stage
-from l2t_jax.tokens import tokens_to_map, with_token_maps
 from l2t_jax.unroll import MetaGradient, reverse_meta_gradient, unroll
 
 __version__ = "0.1.0"
@@ -48,6 +49,7 @@ __all__ = [
     "Apply",
     "Batch",
     "Info",
+    "Init",
     "Inner",
     "MetaGradient",
     "MetaNetwork",
@@ -57,6 +59,7 @@ __all__ = [
     "Outputs",
     "Projection",
     "State",
+    "Step",
     "Variables",
     "accuracy",
     "affine_pairs",

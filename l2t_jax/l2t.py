@@ -15,28 +15,24 @@ from l2t_jax.base import (
     Batch,
     Inner,
     Method,
+    Network,
     Score,
     TaskLoss,
-    accuracy,
+    Variables,
     check_batch,
-    cross_entropy,
 )
-from l2t_jax.matching import (
-    Pair,
-    channel_errors,
-    init_projections,
-    matching_loss,
-    require_pairs,
-)
+from l2t_jax.feature_maps import pool_pairs
+from l2t_jax.losses import accuracy, cross_entropy
+from l2t_jax.matching import channel_errors, init_projections, matching_loss
 from l2t_jax.meta_networks import (
     MetaNetwork,
     MetaParams,
     affine_pairs,
     error_weights,
-    pool_pairs,
     softmax_channels,
 )
-from l2t_jax.networks import Network, Variables, output_shapes
+from l2t_jax.networks import output_shapes
+from l2t_jax.pairs import Pair, require_pairs
 from l2t_jax.schemes import Scheme, two_stage
 from l2t_jax.unroll import Loss, MetaGradient, apply_gradient
 

@@ -16,7 +16,9 @@ import jax.numpy as jnp
 from l2t_jax._precision import at_least_float32, widen
 from l2t_jax._typing import Array, Float, PyTree
 from l2t_jax.affine import Affine, uniform_affine
-from l2t_jax.matching import Pair, combine_weights, require_pairs
+from l2t_jax.feature_maps import pool_pairs
+from l2t_jax.matching import combine_weights
+from l2t_jax.pairs import Pair
 
 
 class MetaNetwork(NamedTuple):
@@ -43,46 +45,6 @@ class MetaParams(NamedTuple):
 
     what: PyTree
     where: PyTree
-
-
-def pool(source_features: Sequence[Float[Array, "b _h _w _c"]]) -> tuple[Array, ...]:
-    """Means over positions, ``[B, H, W, C] -> [B, C]`` for each feature map.
-
-    Args:
-      source_features: feature maps, each ``[B, H, W, C]``.
-
-    Returns:
-      One ``[B, C]`` array a feature map, in float32 at least.
-
-    Example:
-      >>> pool([jnp.arange(4.0).reshape(1, 2, 2, 1)])[0].tolist()
-      [[1.5]]
-    """
-    return tuple(jnp.mean(widen(features), axis=(1, 2)) for features in source_features)
-
-
-def pool_pairs(source_features: Sequence[Array], pairs: Sequence[Pair]) -> tuple[Array, ...]:
-    """The meta-networks' inputs: each pair's source map, averaged over positions.
-
-    Args:
-      source_features: feature maps ``[B, H, W, C]``.
-      pairs: pairs (source layer, target layer).
-
-    Returns:
-      One ``[B, C]`` array a pair.
-
-    Raises:
-      ValueError: no pairs, or a source layer outside the list.
-    """
-    require_pairs(pairs)
-    for m, n in pairs:
-        if not 0 <= m < len(source_features):
-            raise ValueError(
-                f"pair ({m}, {n}) is outside the feature lists; wanted a source layer from 0 to "
-                f"{len(source_features) - 1}"
-            )
-    pooled = pool(source_features)
-    return tuple(pooled[m] for m, _ in pairs)
 
 
 def _no_params(key: Array, pooled: Sequence[Any]) -> PyTree:
@@ -257,7 +219,7 @@ def error_weights(
 
     Example:
       >>> what, where, maps = softmax_channels(), uniform_pairs(), (jnp.ones((1, 4, 4, 2)),)
-      >>> pooled = pool(maps)
+      >>> pooled = pool_pairs(maps, [(0, 0)])
       >>> key = jax.random.key(0)
       >>> meta_params = MetaParams(what.init(key, pooled), where.init(key, pooled))
       >>> weights, pair_weights = error_weights(what, where, meta_params, maps, [(0, 0)])

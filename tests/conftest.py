@@ -17,12 +17,8 @@ import experiments
 assert experiments.YNNPACK in os.environ["XLA_FLAGS"]
 
 # Shape annotations of the library are checked in every call; this has to come before its import.
-CHECKED = (
-    *("adjoint", "affine", "base", "baselines", "l2t", "matching"),
-    *("meta_networks", "networks", "schemes", "unroll"),
-)
 assert "l2t_jax" not in sys.modules
-HOOK = jaxtyping.install_import_hook([f"l2t_jax.{name}" for name in CHECKED], "beartype.beartype")
+HOOK = jaxtyping.install_import_hook("l2t_jax", "beartype.beartype")
 
 jax.config.update("jax_enable_x64", True)
 

@@ -10,8 +10,7 @@ import small
 from oracles import bilinear, dot, finite_difference, random_like
 
 import l2t_jax
-from l2t_jax import Variables, baselines, join_variables
-from l2t_jax.networks import Outputs
+from l2t_jax import Outputs, Variables, baselines, join_variables
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 

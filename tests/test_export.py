@@ -8,7 +8,8 @@ import pytest
 from jax import export
 
 import l2t_jax
-from l2t_jax import Batch, _convolution
+from l2t_jax import Batch
+from l2t_jax._ops import convolution
 from l2t_jax.models import cifar_resnet
 from l2t_jax.models.layers import BatchNorm
 
@@ -59,7 +60,7 @@ def test_gradients_of_a_convolution_take_a_batch_of_any_size(size, kernel, chann
             x, w, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
 
-    ours = derivatives(lambda x, w: _convolution.convolve(x, w, padding=padding))
+    ours = derivatives(lambda x, w: convolution.convolve(x, w, padding=padding))
     (b,) = export.symbolic_shape("b")
     shapes = shape(b, size, size, 3), shape(kernel, kernel, 3, channels)
     call, expected = exported(ours, platforms, *shapes), jax.jit(derivatives(own))
@@ -73,7 +74,7 @@ def test_gradients_of_a_convolution_take_a_batch_of_any_size(size, kernel, chann
 def test_images_of_any_size_too():
     def gradient(x, w):
         def loss(x, w):
-            return jnp.sum(jnp.sin(_convolution.convolve(x, w, (2, 2), [(1, 1)] * 2)))
+            return jnp.sum(jnp.sin(convolution.convolve(x, w, (2, 2), [(1, 1)] * 2)))
 
         return jax.grad(loss, (0, 1))(x, w)
 

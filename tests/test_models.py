@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from l2t_jax import Network, Variables, _convolution, output_shapes
-from l2t_jax._channels import repeat, total
+from l2t_jax import Network, Variables, output_shapes
+from l2t_jax._ops import convolution
+from l2t_jax._ops.channel_sums import repeat, total
 from l2t_jax.models import (
     cifar_resnet,
     from_torch,
@@ -93,7 +94,7 @@ def test_initialisation_is_the_published_one():
 def test_every_form_and_derivative_of_a_convolution_is_jaxs_own(
     size, kernel, stride, channels, monkeypatch
 ):
-    monkeypatch.setattr(_convolution, "CHANNELS", channels)
+    monkeypatch.setattr(convolution, "CHANNELS", channels)
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.standard_normal((6, size, size, 3)))
     w = jnp.asarray(rng.standard_normal((kernel, kernel, 3, 4)))
@@ -105,7 +106,7 @@ def test_every_form_and_derivative_of_a_convolution_is_jaxs_own(
         )
 
     def ours(x, w):
-        return _convolution.convolve(x, w, (stride, stride), padding)
+        return convolution.convolve(x, w, (stride, stride), padding)
 
     def gradient(conv):
         return jax.grad(lambda x, w: jnp.sum(jnp.sin(conv(x, w))), argnums=(0, 1))
@@ -142,7 +143,7 @@ def test_rounded_operands_give_wide_results_in_every_form(stride):
         )
     )
     padding = [(1, 1), (1, 1)]
-    window = _convolution.Window((2, 2), (stride, stride), ((1, 1), (1, 1)), (5, 5))
+    window = convolution.Window((2, 2), (stride, stride), ((1, 1), (1, 1)), (5, 5))
 
     def rounded(array):
         return np.asarray(array.astype(jnp.bfloat16), np.float64)
@@ -161,13 +162,13 @@ def test_rounded_operands_give_wide_results_in_every_form(stride):
     for name, (operands, expected) in forms.items():
         for platform in ("native", "cpu"):
             form = partial(
-                getattr(_convolution, f"{platform}_{name}"), window=window, operands="bfloat16"
+                getattr(convolution, f"{platform}_{name}"), window=window, operands="bfloat16"
             )
             result = jax.jit(form)(*operands)
             assert result.dtype == jnp.float32
             np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
     ours = partial(
-        _convolution.convolve, strides=(stride, stride), padding=padding, operands=jnp.bfloat16
+        convolution.convolve, strides=(stride, stride), padding=padding, operands=jnp.bfloat16
     )
     assert np.abs(ours(x, w) - conv(x, w)).max() > 1e-3  # or nothing was rounded
 

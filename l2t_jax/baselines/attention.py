@@ -9,9 +9,10 @@ import jax.numpy as jnp
 
 from l2t_jax._precision import at_least_float32, widen
 from l2t_jax._typing import Array, Float, PyTree
-from l2t_jax.baselines.training import Penalty
-from l2t_jax.matching import Pair, check_pairs, resize
-from l2t_jax.networks import Outputs
+from l2t_jax.base import Outputs
+from l2t_jax.baselines.penalties import Penalty
+from l2t_jax.feature_maps import resize
+from l2t_jax.pairs import Pair, check_pairs
 
 
 def attention_map(features: Float[Array, "b h w c"]) -> Float[Array, "b positions"]:

@@ -13,9 +13,9 @@ import optax
 from l2t_jax._precision import at_least_float32, widen
 from l2t_jax._typing import Array, Float
 from l2t_jax.affine import Affine, uniform_affine
-from l2t_jax.baselines.training import Penalty
-from l2t_jax.meta_networks import pool
-from l2t_jax.networks import Outputs
+from l2t_jax.base import Outputs
+from l2t_jax.baselines.penalties import Penalty
+from l2t_jax.feature_maps import pool
 
 
 def distillation_loss(

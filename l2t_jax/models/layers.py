@@ -15,8 +15,8 @@ from jax.core import max_dim
 from jax.export import is_symbolic_dim
 from jax.typing import DTypeLike
 
-from l2t_jax._channels import repeat, total
-from l2t_jax._convolution import convolve
+from l2t_jax._ops.channel_sums import repeat, total
+from l2t_jax._ops.convolution import convolve
 from l2t_jax._typing import Array
 
 fan_out_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")

@@ -13,9 +13,9 @@ from flax import errors
 from flax.core import unfreeze
 
 from l2t_jax._typing import Array, ArrayOrShape
+from l2t_jax.base import Network, Outputs, Variables
 from l2t_jax.models import paths
 from l2t_jax.models.paths import Mode
-from l2t_jax.networks import Network, Outputs, Variables
 
 _KEYS = "rng_keys"
 _SEEN = "intermediates"
@@ -152,7 +152,8 @@ def _made(module: nn.Module, key: Array, images: Array, mode: Mode) -> dict[str,
     def moved(train: bool, key: Array, made: dict[str, Any]) -> dict[str, Any]:
         mutable = [name for name in made if name != "params"]
         rngs = {"params": key}  # which stands for all streams
-        return module.apply(made, images, mutable=mutable, rngs=rngs, **mode(train))[1]
+        _, moved = module.apply(made, images, mutable=mutable, rngs=rngs, **mode(train))
+        return dict(unfreeze(moved))
 
     grown = {
         path

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from l2t_jax.base import Variables
 from l2t_jax.models.torch_prefixes import shown, without_prefixes
-from l2t_jax.networks import Variables
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 _PARTS = ("params", "batch_stats")

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad
 
-from l2t_jax._forms import define
+from l2t_jax._ops.platform_primitive import define
 from l2t_jax._typing import Array
 
 

@@ -30,7 +30,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad
 from jax.typing import DTypeLike
 
-from l2t_jax._forms import define
+from l2t_jax._ops.platform_primitive import define
 from l2t_jax._typing import Array
 
 # On a CPU, with fewer output channels than this, slices are not used often enough to be worth

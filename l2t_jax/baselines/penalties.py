@@ -13,13 +13,15 @@ from l2t_jax.base import (
     Batch,
     Inner,
     Method,
+    Network,
+    Outputs,
     Score,
     TaskLoss,
-    accuracy,
+    Variables,
     check_batch,
-    cross_entropy,
 )
-from l2t_jax.networks import Network, Outputs, Variables, output_shapes
+from l2t_jax.losses import accuracy, cross_entropy
+from l2t_jax.networks import output_shapes
 from l2t_jax.unroll import apply_gradient
 
 
