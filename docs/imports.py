@@ -50,4 +50,5 @@ for package in TOPS:
         listed = [n for (other, n), _ in below if other == package]
         if library and package == "experiments":
             listed.append("l2t_jax")
-        print(f"  {floor(name):2}  {name[1]:12} {files[name]:3} files  → {', '.join(listed) or '–'}")
+        to = ", ".join(listed) or "–"
+        print(f"  {floor(name):2}  {name[1]:12} {files[name]:3} files  → {to}")

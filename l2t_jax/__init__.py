@@ -1,7 +1,6 @@
 """Learning What and Where to Transfer (Jang et al., ICML 2019) as pure JAX functions."""
 
 from l2t_jax import baselines
-from l2t_jax.adjoint import low_memory_meta_gradient, mixed_meta_gradient
 from l2t_jax.affine import Affine
 from l2t_jax.base import (
     Apply,
@@ -27,6 +26,12 @@ from l2t_jax.matching import (
     pair_losses,
     project,
 )
+from l2t_jax.meta_gradients import (
+    MetaGradient,
+    low_memory_meta_gradient,
+    mixed_meta_gradient,
+    reverse_meta_gradient,
+)
 from l2t_jax.meta_networks import (
     MetaNetwork,
     MetaParams,
@@ -39,8 +44,8 @@ from l2t_jax.meta_networks import (
 )
 from l2t_jax.networks import concatenate, join_variables, output_shapes, with_token_maps
 from l2t_jax.pairs import all_pairs, check_pairs
-from l2t_jax.schemes import bilevel, two_stage
-from l2t_jax.unroll import MetaGradient, reverse_meta_gradient, unroll
+from l2t_jax.unroll import unroll
+from l2t_jax.virtual_steps import bilevel, two_stage
 
 __version__ = "0.1.0"
 
