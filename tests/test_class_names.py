@@ -212,9 +212,7 @@ def test_what_cannot_be_evaluated_is_told_in_a_line(
 
 def splits_of(*words: object) -> dataset.Splits:
     args = [str(word) for word in ("--method", "scratch", "--batch-size", 2, *words)]
-    return inputs.load_splits(
-        cli.parse(Config, "l2t train", [*args, "--image-size", str(SIDE)])
-    )
+    return inputs.load_splits(cli.parse(Config, "l2t train", [*args, "--image-size", str(SIDE)]))
 
 
 def test_test_data_of_some_classes_are_matched_by_name(tmp_path):

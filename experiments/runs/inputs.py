@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data import class_names, dataset, load, public_sets
-from ..data.image_files import LARGE, ImageFiles, check
-from ..data.in_memory import InMemory, TrainingData, check_batch_size
+from ..data import class_names, crops, dataset, load, public_sets
+from ..data.batches import TrainingData, check_batch_size
+from ..data.image_files import ImageFiles, check
+from ..data.in_memory import InMemory
 from ..options.run_options import RunOptions
 from ..system.devices import Devices
 
@@ -161,7 +162,7 @@ def by_workers(options: RunOptions, images: int, *, in_files: bool) -> bool:
         return False
     if asked or options.loader == "memory" or options.augment == "crop-flip":
         return asked
-    return options.image_size >= LARGE or images * 3 * options.image_size**2 > MEMORY
+    return options.image_size >= crops.LARGE or images * 3 * options.image_size**2 > MEMORY
 
 
 def digest(parts: Iterable[dataset.Dataset | ImageFiles]) -> str:
