@@ -11,7 +11,7 @@ from conftest import quick_compiler
 from image_files import encoded, put
 
 from experiments import evaluate, predict, train
-from experiments.data import class_names, dataset
+from experiments.data import class_names
 from experiments.networks import zoo
 from experiments.options import cli
 from experiments.options.train_options import Config
@@ -210,7 +210,7 @@ def test_what_cannot_be_evaluated_is_told_in_a_line(
     assert told in line
 
 
-def splits_of(*words: object) -> dataset.Splits:
+def splits_of(*words: object) -> inputs.Splits:
     args = [str(word) for word in ("--method", "scratch", "--batch-size", 2, *words)]
     return inputs.load_splits(cli.parse(Config, "l2t train", [*args, "--image-size", str(SIDE)]))
 

@@ -11,7 +11,7 @@ from conftest import needed, quick_compiler
 from PIL import Image
 
 from experiments import evaluate, predict, pretrain, report, train
-from experiments.data import in_memory, load
+from experiments.data import batches, load
 from experiments.networks import zoo
 from experiments.options import cli
 from experiments.options.train_options import Config
@@ -388,10 +388,10 @@ def test_pictures_of_the_source_networks_own_domain(checkpoint, capsys, tmp_path
 @pytest.mark.parametrize(("size", "batch_size"), [(10, 4), (12, 4), (5, 5), (7, 1)])
 def test_every_image_comes_in_every_epoch(size, batch_size):
     orders = [
-        in_memory.epoch_order(seed, epoch, size, batch_size) for seed in (0, 1) for epoch in (0, 1)
+        batches.epoch_order(seed, epoch, size, batch_size) for seed in (0, 1) for epoch in (0, 1)
     ]
     for order in orders:
-        assert order.shape == (in_memory.steps_per_epoch(size, batch_size), batch_size)
+        assert order.shape == (batches.steps_per_epoch(size, batch_size), batch_size)
         assert {len(set(batch)) for batch in order} == {batch_size}
         assert set(order.ravel()) == set(range(size))
     assert len({order.tobytes() for order in orders}) == len(orders)

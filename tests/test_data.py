@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from reliability import malicious, mutations
 
-from experiments.data import dataset, load
+from experiments.data import digests, load, splits
 from experiments.data.preprocess import normalise, pad_crop_flip
 from experiments.networks import zoo
 from experiments.options.train_options import Config
@@ -210,19 +210,19 @@ def test_folders_that_do_not_fit_are_told(folder, tmp_path):
 def test_parts_are_disjoint_stratified_and_repeatable():
     digits = load.load("digits", 8)
     marked = digits._replace(images=np.arange(1797).astype(np.int64))  # each image its own number
-    rest, held = dataset.hold_out(marked, 0.2, seed=3)
+    rest, held = splits.hold_out(marked, 0.2, seed=3)
     assert set(rest.images) | set(held.images) == set(range(1797))
     assert not set(rest.images) & set(held.images)
     share = np.bincount(held.labels) / np.bincount(digits.labels)
     np.testing.assert_allclose(share, 0.2, atol=0.005)
-    np.testing.assert_array_equal(dataset.hold_out(marked, 0.2, seed=3)[1].images, held.images)
-    assert set(dataset.hold_out(marked, 0.2, seed=4)[1].images) != set(held.images)
-    pairs = dataset.hold_out(dataset.per_class(marked, 2, 0), 0.9, seed=0)
+    np.testing.assert_array_equal(splits.hold_out(marked, 0.2, seed=3)[1].images, held.images)
+    assert set(splits.hold_out(marked, 0.2, seed=4)[1].images) != set(held.images)
+    pairs = splits.hold_out(splits.per_class(marked, 2, 0), 0.9, seed=0)
     assert [np.bincount(part.labels).tolist() for part in pairs] == [[1] * 10] * 2
-    few = dataset.per_class(rest, 7, seed=0)
+    few = splits.per_class(rest, 7, seed=0)
     assert np.bincount(few.labels).tolist() == [7] * 10
     with pytest.raises(ValueError, match=r"--per-class must be 1 to \d+, .*got 200"):
-        dataset.per_class(rest, 200, seed=0)
+        splits.per_class(rest, 200, seed=0)
 
 
 def test_a_data_set_is_known_by_its_content_whatever_its_division(tmp_path):
@@ -235,7 +235,7 @@ def test_a_data_set_is_known_by_its_content_whatever_its_division(tmp_path):
 
     one, two = load(0), load(1)
     assert one.data_sha256 == two.data_sha256
-    assert inputs.split_digest(one) != inputs.split_digest(two)
+    assert digests.of_splits(one) != digests.of_splits(two)
     turned = np.flip(np.arange(60))
     assert load(0, images[turned], labels[turned]).data_sha256 == one.data_sha256
     brighter, other = images.copy(), labels.copy()

@@ -14,7 +14,7 @@ import pytest
 import safetensors.numpy
 
 from experiments import YNNPACK, train
-from experiments.data import in_memory
+from experiments.data import batches, in_memory
 from experiments.data.dataset import Dataset
 from experiments.networks import zoo
 from experiments.options import cli
@@ -208,7 +208,7 @@ def test_images_in_memory_come_in_the_order_of_the_epoch():
     data = Dataset(images, np.arange(10, dtype=np.int32), tuple("abcdefghij"))
     training = in_memory.InMemory(data, devices.one_device(), batch_size=4, seed=3, augment=False)
     for epoch in (1, 0):
-        batches = list(training.epoch(epoch))
-        order = in_memory.epoch_order(3, epoch, 10, 4)
-        np.testing.assert_array_equal([batch.labels for batch in batches], order)
-        np.testing.assert_array_equal([batch.images[:, 0, 0, 0] for batch in batches], order)
+        found = list(training.epoch(epoch))
+        order = batches.epoch_order(3, epoch, 10, 4)
+        np.testing.assert_array_equal([batch.labels for batch in found], order)
+        np.testing.assert_array_equal([batch.images[:, 0, 0, 0] for batch in found], order)

@@ -12,8 +12,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from experiments import evaluate, train
-from experiments.data import public_sets
-from experiments.data.dataset import Dataset, Splits
+from experiments.data import public_sets, splits
+from experiments.data.dataset import Dataset
 from experiments.data.image_files import ImageFiles
 from experiments.networks import zoo
 from experiments.networks.layer_pairs import choose_pairs
@@ -190,7 +190,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_split_is_the_papers_whole_and_disjoint(name):
     classes, training, test, checksum = PUBLISHED[name]
-    lists = public_sets.published(name)
+    lists = splits.published(name)
     assert zlib.crc32(np.concatenate(lists).astype("<i4").tobytes()) == checksum
     np.testing.assert_array_equal(np.sort(np.concatenate(lists[:2])), np.arange(training))
     np.testing.assert_array_equal(np.sort(lists.test), np.arange(test))
@@ -200,10 +200,10 @@ def test_the_published_split_is_the_papers_whole_and_disjoint(name):
 
 def test_the_published_validation_images_are_balanced_over_the_classes():
     """In the two sets whose official order is that of the classes."""
-    dogs = public_sets.published("dog").validation // 100  # 100 a class
+    dogs = splits.published("dog").validation // 100  # 100 a class
     np.testing.assert_array_equal(np.bincount(dogs), np.full(120, 10))
     # 30 birds a class but for six classes of 29: where a class begins is known up to six.
-    birds = np.sort(public_sets.published("cub200").validation).reshape(200, 5)
+    birds = np.sort(splits.published("cub200").validation).reshape(200, 5)
     start = 30 * np.arange(200)[:, None]
     assert (birds >= start - 6).all()
     assert (birds < start + 30).all()
@@ -216,8 +216,9 @@ def test_a_whole_set_is_divided_by_the_published_lists_and_others_with_the_seed(
     make(name, tmp_path)
     train, test = (2 * n for n in COUNT.values())
 
-    def load() -> Splits:
-        return public_sets.load(name, tmp_path, 32, None, 0.2, 0)
+    def load() -> splits.Splits:
+        parts = public_sets.read(name, tmp_path, 32, None)
+        return splits.divide(*parts, 0.2, 0, public_sets.lists_of(name))
 
     def values(images: Dataset | ImageFiles) -> list[int]:
         return images.load(np.arange(len(images.labels)))[:, -1, -1, 1].tolist()
@@ -225,8 +226,8 @@ def test_a_whole_set_is_divided_by_the_published_lists_and_others_with_the_seed(
     small = load()
     assert small.division.startswith("a seeded split: the published one is for all ")
     assert [len(part.labels) for part in small[:3]] == [train - 2, 2, test]
-    lists = public_sets.Indices(np.arange(3, train), np.arange(3), np.arange(test))
-    monkeypatch.setattr(public_sets, "published", {name: lists}.__getitem__)
+    lists = splits.Indices(np.arange(3, train), np.arange(3), np.arange(test))
+    monkeypatch.setattr(splits, "published", {name: lists}.__getitem__)
     whole = load()
     assert whole.division == "the published split"
     found = public_sets.SETS[name].read(tmp_path / public_sets.SETS[name].folder, 32, None)
@@ -252,7 +253,7 @@ def test_what_is_missing_is_told(tmp_path):
     make("mit67", tmp_path)
     (tmp_path / "mit67/Images/a/train3.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"1 of 16 listed images are missing, such as a/"):
-        public_sets.load("mit67", tmp_path, 32, None, 0.1, 0)
+        public_sets.read("mit67", tmp_path, 32, None)
 
 
 @pytest.mark.parametrize("loader", ["memory", "workers"])
@@ -286,7 +287,7 @@ def test_what_is_listed_twice_is_told_by_its_line(name, file, number, tmp_path):
     path.write_text("\n".join([*listed, "", listed[number - 1]]), encoding="utf-8")
     told = f"{path.name}, line {len(listed) + 2}: .* came, as in line {number}; wanted it once"
     with pytest.raises(ValueError, match=told):
-        public_sets.load(name, tmp_path, 32, None, 0.2, 0)
+        public_sets.read(name, tmp_path, 32, None)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +304,7 @@ def test_an_image_to_train_and_to_test_on_is_told(name, train, test, tmp_path):
     listed = first.read_text(encoding="utf-8").splitlines()[2]
     second.write_text(second.read_text(encoding="utf-8") + listed + "\n", encoding="utf-8")
     with pytest.raises(ValueError, match=f"{listed} is listed more than once, in training and te"):
-        public_sets.load(name, tmp_path, 32, None, 0.2, 0)
+        public_sets.read(name, tmp_path, 32, None)
 
 
 def test_lists_that_do_not_go_together_are_told(tmp_path):
@@ -313,16 +314,16 @@ def test_lists_that_do_not_go_together_are_told(tmp_path):
     listed = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join(listed[:-1]), encoding="utf-8")
     with pytest.raises(ValueError, match="differ in 1 images, such as number 16"):
-        public_sets.load("cub200", tmp_path, 32, None, 0.2, 0)
+        public_sets.read("cub200", tmp_path, 32, None)
     path.write_text("\n".join([*listed[:-1], "16"]), encoding="utf-8")
     with pytest.raises(ValueError, match="line 16: '16' came; wanted 2 columns"):
-        public_sets.load("cub200", tmp_path, 32, None, 0.2, 0)
+        public_sets.read("cub200", tmp_path, 32, None)
     make("dogs", tmp_path)  # its lists are no text: the image is named
     cells = np.empty((2, 1), object)
     cells[:, 0] = "a/test0.png"
     savemat(tmp_path / "dogs/test_list.mat", {"file_list": cells})
     with pytest.raises(ValueError, match=r"a/test0\.png is listed more than once"):
-        public_sets.load("dogs", tmp_path, 32, None, 0.2, 0)
+        public_sets.read("dogs", tmp_path, 32, None)
 
 
 def test_a_task_sets_the_papers_settings_and_options_beside_it_win():

@@ -16,7 +16,7 @@ from scipy.io import savemat
 from test_official import make, write_lists
 
 from experiments import train
-from experiments.data import public_sets
+from experiments.data import public_sets, splits
 from experiments.data.tfds import preparation
 from experiments.options import cli
 from experiments.options.train_options import Config
@@ -135,10 +135,12 @@ def test_a_prepared_set_is_divided_like_the_official_archive(name, prepared, mon
     train, test = public_sets.read(name, prepared, size, None)
     rng = np.random.default_rng(0)
     order, test_order = rng.permutation(len(train.labels)), rng.permutation(len(test.labels))
-    lists = public_sets.Indices(order[3:], order[:3], test_order)
-    monkeypatch.setattr(public_sets, "published", lambda split: lists)
+    lists = splits.Indices(order[3:], order[:3], test_order)
+    monkeypatch.setattr(splits, "published", lambda split: lists)
     here, there = (
-        public_sets.load(chosen, prepared, size, None, 0.2, 0)
+        splits.divide(
+            *public_sets.read(chosen, prepared, size, None), 0.2, 0, public_sets.lists_of(chosen)
+        )
         for chosen in (name, f"tfds:{SETS[name][0]}")
     )
     assert here.division == there.division == "the published split"

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments import evaluate, train
-from experiments.data import class_folders, image_files, in_memory, load, workers
+from experiments.data import class_folders, crops, image_files, in_memory, load, workers
 from experiments.options import cli
 from experiments.options.train_options import Config
 from experiments.runs import inputs
@@ -114,7 +114,7 @@ def test_a_process_decodes_its_own_rows_alone(photos):
 
 def test_random_crops_lie_in_the_image_and_have_the_published_sizes():
     rng = np.random.default_rng(0)
-    boxes = np.array([image_files.random_box((300, 200), rng) for _ in range(500)])
+    boxes = np.array([crops.random_box((300, 200), rng) for _ in range(500)])
     left, top, width, height = boxes.T
     assert (left >= 0).all()
     assert (top >= 0).all()
@@ -126,7 +126,7 @@ def test_random_crops_lie_in_the_image_and_have_the_published_sizes():
     assert 0.75 <= ratio.min() < 0.8
     assert 1.25 < ratio.max() <= 4 / 3 + 1e-9
     for size in ((1000, 10), (10, 1000)):  # no draw fits: the centre
-        left, top, width, height = image_files.random_box(size, rng)
+        left, top, width, height = crops.random_box(size, rng)
         np.testing.assert_allclose([left + width / 2, top + height / 2], np.array(size) / 2)
         assert (width, height) == pytest.approx((40 / 3, 10) if size[0] > 10 else (10, 40 / 3))
 
