@@ -22,8 +22,10 @@ HOOK = jaxtyping.install_import_hook("l2t_jax", "beartype.beartype")
 
 jax.config.update("jax_enable_x64", True)
 
-DATA = Path(__file__).parent / "data"
-SHARED = Path(__file__).parents[2] / "shared"
+ROOT = Path(__file__).parents[1]
+TESTS = ROOT / "tests"
+DATA, HELPERS = TESTS / "data", TESTS / "helpers"
+SHARED = ROOT.parent / "shared"
 
 
 @contextmanager

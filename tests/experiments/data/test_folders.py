@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from image_files import BOMB, COLOURS_PNG, CONVERTED, JPEG, REFUSED, SIDE, encoded, put
 
 from experiments import train
@@ -100,7 +101,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
         check=True,
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     told, kilobytes = result.stdout.splitlines()
     assert told.count(BOMB) == 3

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import HELPERS, ROOT
 from PIL import Image
 from scipy.io import savemat
 from test_official import make, write_lists
@@ -60,12 +61,12 @@ def prepared(tmp_path_factory):
         make_whole(name, folder)
         for archive, members in SETS[name][1].items():
             pack(folder / "downloads" / "manual" / archive, folder, members)
-    script = Path(__file__).with_name("on_tensorflow.py")
+    script = HELPERS / "on_tensorflow.py"
     subprocess.run(
         [sys.executable, script, folder, *(SETS[name][0] for name in names)],
         check=True,
         stdout=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     return folder
 
@@ -180,7 +181,7 @@ if __name__ == "__main__":
         check=True,
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[1]}"},
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
     )
     assert result.stdout.splitlines() == ["4 128 128 3 4"] * 3
 

@@ -15,10 +15,10 @@ import pages
 import pytest
 import safetensors.numpy
 from conftest import quick_compiler
+from exported import NAMES
 from nbclient import NotebookClient
 from pages import DOCS
 from PIL import Image
-from test_surface import NAMES
 
 from experiments import __main__ as l2t
 from experiments.data import load

@@ -8,12 +8,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 import experiments
 from experiments.__main__ import COMMANDS
 from experiments.system import extra
 
-CHECKOUT = Path(__file__).parents[1]
 # What the benchmark needs is the library's.
 ALONE = ("benchmark",)
 
@@ -38,7 +38,7 @@ def start(tmp_path: Path, names: tuple[str, ...], *words: str) -> subprocess.Com
     installed = tmp_path / "l2t_jax_experiments"
     if not installed.exists():
         installed.symlink_to(Path(experiments.__file__).parent)
-    path = os.pathsep.join([str(tmp_path), str(CHECKOUT)])
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
     return subprocess.run(
         [sys.executable, *words],
         capture_output=True,
@@ -78,7 +78,7 @@ def test_what_needs_nothing_of_the_extra_runs_without_it(tmp_path):
 
 
 def test_the_packages_are_those_of_the_extra():
-    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     listed = [
         re.match(r"[\w-]+", line)[0] for line in project["optional-dependencies"]["experiments"]
     ]

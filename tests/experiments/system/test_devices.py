@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from conftest import HELPERS, ROOT
 
 from experiments import YNNPACK, train
 from experiments.data import batches, in_memory
@@ -22,7 +23,6 @@ from experiments.options.train_options import Config
 from experiments.system import devices
 from l2t_jax.models import cifar_resnet
 
-TESTS = Path(__file__).parent
 # Most of the time goes into compiling what runs for a moment.
 FLAGS = f"--xla_backend_optimization_level=0 {YNNPACK}="
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
@@ -31,8 +31,8 @@ TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 def start(*args: object, **environment: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-W", "error", *map(str, args)],
-        cwd=TESTS.parent,
-        env=os.environ | {"XLA_FLAGS": FLAGS, "PYTHONPATH": str(TESTS.parent)} | environment,
+        cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": FLAGS, "PYTHONPATH": str(ROOT)} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -76,7 +76,7 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], float, int]:
 def folder(tmp_path_factory) -> Path:
     """What `on_devices.py` writes, run side by side on as many cores as there are."""
     folder, port = tmp_path_factory.mktemp("devices"), free_port()
-    script = TESTS / "on_devices.py"
+    script = HELPERS / "on_devices.py"
     (folder / "joined").mkdir()
     finish(
         start(script, folder, "small", "float32,float64", "1,2,4"),

@@ -19,7 +19,7 @@ from experiments.comparison import grid
 from experiments.options import cli
 from experiments.options.run_options import RunOptions
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
