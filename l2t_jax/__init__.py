@@ -1,6 +1,6 @@
 """Learning What and Where to Transfer (Jang et al., ICML 2019) as pure JAX functions."""
 
-from l2t_jax import baselines
+from l2t_jax import _ynnpack, baselines
 from l2t_jax.adjoint import low_memory_meta_gradient, mixed_meta_gradient
 from l2t_jax.affine import Affine
 from l2t_jax.base import Batch, Inner, Method, accuracy, cross_entropy, target_variables
@@ -89,3 +89,5 @@ __all__ = [
     "unroll",
     "with_token_maps",
 ]
+
+_ynnpack.turn_off()
