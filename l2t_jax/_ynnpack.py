@@ -1,9 +1,9 @@
 """Keeps a jaxlib whose CPU back end computes wrong sums from doing so.
 
 jaxlib 0.10.2 hands products and sums to YNNPACK and gets wrong values for some of them: of 40,000
-points in three dimensions, ``jnp.sum(jnp.square(matrix @ points.T), axis=0)`` has 7,222 wrong norms,
-in float32 and in float64. An empty list of what is handed over turns that off. XLA reads its flags
-once, when JAX starts its first back end.
+points in three dimensions, ``jnp.sum(jnp.square(matrix @ points.T), axis=0)`` has 7,222 wrong ones
+in float32, and wrong ones in float64 too. An empty list of what is handed over turns that off. XLA
+reads its flags once, when JAX starts its first back end.
 
 Source: JAX issue 39103; `docs/studies/ynnpack.py` tries many forms on any version.
 """

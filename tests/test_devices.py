@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from experiments import YNNPACK, cli, devices, feed, train, zoo
+from experiments import cli, devices, feed, train, zoo
 from experiments.config import Config
 from experiments.dataset import Dataset
 from l2t_jax.models import cifar_resnet
 
 TESTS = Path(__file__).parent
 # Most of the time goes into compiling what runs for a moment.
-FLAGS = f"--xla_backend_optimization_level=0 {YNNPACK}="
+FLAGS = "--xla_backend_optimization_level=0"
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 
 

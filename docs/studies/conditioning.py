@@ -1,23 +1,22 @@
 """How far float32 determines the meta-gradient: cosines to float64 along a real run.
 
-    python docs/studies/conditioning.py WEIGHTS IMAGES FOLDER --stage states
-    python docs/studies/conditioning.py WEIGHTS IMAGES FOLDER --stage float64
-    python docs/studies/conditioning.py WEIGHTS IMAGES FOLDER --stage float32
-    XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type= \
-        python docs/studies/conditioning.py WEIGHTS IMAGES FOLDER --stage float32
-    python docs/studies/conditioning.py WEIGHTS IMAGES FOLDER --stage table
+    python docs/studies/conditioning.py FOLDER --stage states WEIGHTS IMAGES
+    python docs/studies/conditioning.py FOLDER --stage float64 WEIGHTS IMAGES
+    python docs/studies/conditioning.py FOLDER --stage float32 WEIGHTS IMAGES
+    python docs/studies/conditioning.py FOLDER --stage float32 --ynnpack WEIGHTS IMAGES
+    python docs/studies/conditioning.py FOLDER --stage table
 
 The paper's small setting: ResNet-32 → VGG-9 with batch norm, 15 pairs, T = 2, SGD with momentum 0.9
 and weight decay 1e-4. The first stage trains and keeps states; the others read them, so that all
 see the same ones. XLA reads its flags once, so each kind of arithmetic has a process of its own;
-processes of another jaxlib may add to the same folder. Every stage compiles one program, and runs it
-over states, perturbations and rates, which are its arguments.
+processes of another jaxlib may add to the same folder. A stage compiles one program, and runs it
+over states, perturbations and rates, which are its arguments; what is in the folder is not computed
+again. The table is of what the folder has.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 from unittest import mock
@@ -181,7 +180,8 @@ def measure(args, data: Data) -> None:
         print(line, flush=True)
         np.savez(path, **found)
 
-    path = args.folder / f"{args.stage}_{ynnpack()}_{jaxlib.__version__}.npz"
+    ynnpack = "on" if args.ynnpack else "off"
+    path = args.folder / f"{args.stage}_{ynnpack}_{jaxlib.__version__}.npz"
     found: dict[str, np.ndarray] = dict(np.load(path)) if path.exists() else {}
     marks = {}
     for t in args.marks:
@@ -191,15 +191,18 @@ def measure(args, data: Data) -> None:
     for t, (state, batch) in marks.items():
         note(t, "base", state, batch)
         note(t, "again", state, batch)
-    for t, (state, batch) in marks.items():
-        for scale in SCALES if perturb else ():
-            for draw in range(args.draws):
+    for draw in range(args.draws if perturb else 0):
+        for t, (state, batch) in marks.items():
+            for scale in SCALES:
                 note(t, f"{scale:g} draw {draw}", perturbed(state, scale, draw), batch)
     for t in () if args.short else args.cured:
         state, batch = marks[t]
         for name, rates in CURES.items():
             note(t, name, state, batch, **rates)
-            for draw in range(args.draws if perturb else 0):
+    for t in () if args.short else args.cured:
+        state, batch = marks[t]
+        for draw in range(args.draws if perturb else 0):
+            for name, rates in CURES.items():
                 note(t, f"{name}|1e-06 draw {draw}", perturbed(state, 1e-6, draw), batch, **rates)
         for number in range(args.averaged):
             note(t, f"batch {number}", state, data.take(1000 + number))
@@ -207,18 +210,57 @@ def measure(args, data: Data) -> None:
             note(t, f"copy {draw}", perturbed(state, AVERAGED, draw), batch)
 
 
-def ynnpack() -> str:
-    return "off" if FLAG in os.environ.get("XLA_FLAGS", "") else "on"
+def table(folder: Path) -> None:
+    """Prints all that the folder has, against float64 without YNNPACK of the same state."""
+    kinds = {path.stem: dict(np.load(path)) for path in sorted(folder.glob("float*.npz"))}
+    right = next(found for name, found in kinds.items() if name.startswith("float64_off"))
+    print("| step | arithmetic | what | outer loss | norm | cosine | relative error |")
+    print("| ---: | --- | --- | ---: | ---: | ---: | ---: |")
+    for kind, found in kinds.items():
+        for key, values in found.items():
+            t, what, *draw = key.split("|")
+            alone = "draw" in what or what.startswith("copy")
+            reference = right.get(f"{t}|base" if alone else f"{t}|{what}")
+            if reference is None or (what == "again" and (values == found[f"{t}|base"]).all()):
+                continue
+            g, r = values[2:], reference[2:]
+            cosine = g @ r / np.linalg.norm(g) / np.linalg.norm(r)
+            error = np.linalg.norm(g - r) / np.linalg.norm(r)
+            name = ", ".join([what, *draw])
+            print(
+                f"| {t} | {kind.replace('_', ' ')} | {name} | {values[0]:.5f} "
+                f"| {np.linalg.norm(g):.4f} | {cosine:.5f} | {error:.2e} |"
+            )
+    means(kinds, right)
+
+
+def means(kinds: dict, right: dict) -> None:
+    """Prints the cosine of means over batches to float64's, beside the mean cosine of one batch."""
+    print("\n| step | arithmetic | batches | cosine of one, mean | cosine of the means |")
+    print("| ---: | --- | ---: | ---: | ---: |")
+    for kind, found in kinds.items():
+        for t in sorted({key.split("|")[0] for key in found}, key=int):
+            keys = [k for k in found if k.startswith(f"{t}|batch ") and k in right]
+            if not keys or found is right:
+                continue
+            got, want = (np.array([f[k][2:] for k in keys]) for f in (found, right))
+            each = (
+                np.sum(got * want, 1) / np.linalg.norm(got, axis=1) / np.linalg.norm(want, axis=1)
+            )
+            a, b = got.mean(0), want.mean(0)
+            both = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+            print(f"| {t} | {kind} | {len(keys)} | {each.mean():.4f} | {both:.4f} |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("weights", type=Path, help="ResNet-32 of TinyImageNet, 200 classes")
-    parser.add_argument("images", type=Path, help="npz of images [N, 32, 32, 3] and labels")
     parser.add_argument("folder", type=Path, help="where states and gradients are kept")
+    parser.add_argument("weights", type=Path, nargs="?", help="ResNet-32 of 200 classes")
+    parser.add_argument("images", type=Path, nargs="?", help="npz of images [N, 32, 32, 3], labels")
     parser.add_argument("--stage", choices=("states", "float64", "float32", "table"))
+    parser.add_argument("--ynnpack", action="store_true", help="leave YNNPACK on")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)
@@ -226,7 +268,7 @@ def main() -> None:
     parser.add_argument("--activation", default="relu", help="of the target, from jax.nn")
     parser.add_argument("--marks", type=int, nargs="+", default=[0, 5, 20, 100])
     parser.add_argument(
-        "--cured", type=int, nargs="+", default=[0, 5], help="marks to try cures at"
+        "--cured", type=int, nargs="*", default=[0, 5], help="marks to try cures at"
     )
     parser.add_argument("--averaged", type=int, default=8, help="how many batches and copies")
     parser.add_argument("--quick", action="store_true", help="compile in a third of the time")
@@ -234,7 +276,11 @@ def main() -> None:
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     if args.stage == "table":
-        return table(args)
+        table(args.folder)
+        return
+    # Importing the library sets the flag for some versions; JAX has not started yet.
+    others = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if FLAG not in flag]
+    os.environ["XLA_FLAGS"] = " ".join(others if args.ynnpack else [*others, FLAG])
     if args.stage == "float64":
         jax.config.update("jax_enable_x64", True)
     if args.quick:

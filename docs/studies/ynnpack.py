@@ -1,6 +1,6 @@
 """Whether XLA's CPU back end computes right with YNNPACK: small programs with it and without.
 
-    python docs/studies/ynnpack.py [--calls 5] [--networks]
+    python docs/studies/ynnpack.py [--calls 3] [--networks]
 
 Each program is compiled twice in one process, with YNNPACK and without, and called several times on
 random numbers. The reference is NumPy in float64, for networks the same program without YNNPACK in
@@ -14,12 +14,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from collections.abc import Callable, Iterator
-
-# Otherwise the programs "with" would be without it as well.
-os.environ["XLA_FLAGS"] = " ".join(
-    flag for flag in os.environ.get("XLA_FLAGS", "").split() if "ynn_fusion_type" not in flag
-)
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +27,10 @@ import l2t_jax
 from l2t_jax.models import cifar_resnet, vgg
 
 jax.config.update("jax_enable_x64", True)
+# Importing the library turns YNNPACK off for some versions; JAX has not started yet.
+os.environ["XLA_FLAGS"] = " ".join(
+    flag for flag in os.environ.get("XLA_FLAGS", "").split() if "ynn_fusion_type" not in flag
+)
 
 WITHOUT = {"xla_cpu_experimental_ynn_fusion_type": ""}
 LENGTHS = (1000, 20000, 32769, 40000)
@@ -81,35 +81,32 @@ def products(turned: bool, axis: int) -> Callable:
 
 def networks(rng: np.random.Generator) -> Iterator[tuple[str, Callable, tuple]]:
     """Gradients and meta-gradients of small networks: kind, function, arguments in float64."""
-    for batch in (8, 32):
-        images = rng.standard_normal((batch, 32, 32, 3))
-        labels = rng.integers(0, 10, batch).astype(np.int32)
-        for name, network in (("ResNet-8", cifar_resnet(8, classes=10)), ("VGG-9", vgg(9, 10))):
-            variables = network.init(jax.random.key(0), images)
+    images = rng.standard_normal((16, 32, 32, 3))
+    labels = rng.integers(0, 10, 16).astype(np.int32)
+    network = vgg(9, classes=10)
+    variables = network.init(jax.random.key(0), images)
 
-            def loss(params, state, images, labels, network=network):
-                both = l2t_jax.Variables(params, state)
-                logits = network.apply(both, images, train=True).logits
-                return l2t_jax.cross_entropy(logits, labels)
+    def loss(params, state, images, labels):
+        logits = network.apply(l2t_jax.Variables(params, state), images, train=True).logits
+        return l2t_jax.cross_entropy(logits, labels)
 
-            yield f"gradient of {name}", jax.grad(loss), (*variables, images, labels)
-        small = cifar_resnet(8, classes=10)
-        keep = optax.chain(optax.trace(0.0), optax.scale(0.0))  # its state is the gradient
-        method = l2t_jax.l2t(
-            small,
-            small,
-            l2t_jax.all_pairs((1, 2), range(3)),
-            optimizer=optax.sgd(0.01, momentum=0.9),
-            meta_optimizer=keep,
-        )
-        source = small.init(jax.random.key(1), images)
-        given = l2t_jax.Batch(jnp.asarray(images), jnp.asarray(labels))
-        state = method.init(jax.random.key(2), source, given)
+    yield "gradient of VGG-9, batch 16", jax.grad(loss), (*variables, images, labels)
+    small = cifar_resnet(8, classes=10)
+    method = l2t_jax.l2t(
+        small,
+        small,
+        l2t_jax.all_pairs((1, 2), range(3)),
+        optimizer=optax.sgd(0.01, momentum=0.9),
+        meta_optimizer=optax.chain(optax.trace(0.0), optax.scale(0.0)),  # keeps the gradient
+    )
+    source = small.init(jax.random.key(1), images)
+    batch = l2t_jax.Batch(jnp.asarray(images), jnp.asarray(labels))
+    state = method.init(jax.random.key(2), source, batch)
 
-        def meta_gradient(state, source, batch, method=method):
-            return method.step(state, source, batch)[0].meta_opt_state[0].trace
+    def meta_gradient(state, source, batch):
+        return method.step(state, source, batch)[0].meta_opt_state[0].trace
 
-        yield "meta-gradient, ResNet-8 to itself", meta_gradient, (state, source, given)
+    yield "meta-gradient of ResNet-8 to itself, batch 16", meta_gradient, (state, source, batch)
 
 
 def cast(tree, dtype):
@@ -123,20 +120,23 @@ def flat(tree) -> np.ndarray:
 
 
 class Tally:
-    """What one kind of program in one type came to."""
+    """What one kind of program in one type came to; times are CPU time, the least of the calls."""
 
     def __init__(self) -> None:
         self.shapes = self.fused = self.wrong_with = self.wrong_without = self.unlike = 0
-        self.error_with = self.error_without = 0.0
+        self.error_with = self.error_without = self.seconds_with = self.seconds_without = 0.0
 
-    def add(self, function: Callable, args: tuple, want: np.ndarray | None, dtype, calls) -> None:
-        # A fresh function: jax.jit keeps programs by function and arguments, not by options.
+    def add(
+        self, function: Callable, args: tuple, want: np.ndarray | None, dtype, calls
+    ) -> np.ndarray:
+        """Takes one more shape in, and gives what came without YNNPACK."""
+        # Fresh functions: jax.jit keeps programs by function and arguments, not by options.
         on = jax.jit(lambda *a: function(*a)).lower(*args).compile()
         off = jax.jit(lambda *a: function(*a), compiler_options=WITHOUT).lower(*args).compile()
         assert "__ynn_fusion" not in off.as_text()
-        plain = flat(off(*args))
+        results, times_with = called(on, args, calls)
+        (plain, *_), times_without = called(off, args, calls)
         reference = plain if want is None else want.ravel()
-        results = [flat(on(*args)) for _ in range(calls)]
         limit = 1e-4 if dtype == np.float32 else 1e-10
         scale = np.abs(reference).max()
         with_it = max(np.abs(result - reference).max() for result in results) / scale
@@ -148,36 +148,46 @@ class Tally:
         self.unlike += any((result != results[0]).any() for result in results)
         self.error_with = max(self.error_with, with_it)
         self.error_without = max(self.error_without, without)
+        self.seconds_with += min(times_with)
+        self.seconds_without += min(times_without)
+        return plain
+
+
+def called(program: Callable, args: tuple, calls: int) -> tuple[list[np.ndarray], list[float]]:
+    """Results and CPU times of so many calls."""
+    results, times = [], []
+    for _ in range(calls):
+        start = time.process_time()
+        results.append(flat(program(*args)))
+        times.append(time.process_time() - start)
+    return results, times
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--calls", type=int, default=5)
+    parser.add_argument("--calls", type=int, default=3)
     parser.add_argument("--networks", action="store_true", help="these instead of the sums")
     args = parser.parse_args()
     tallies: dict[tuple[str, str], Tally] = {}
     rng = np.random.default_rng(0)
-    if args.networks:
-        for kind, function, given in networks(rng):
-            right = jax.jit(function, compiler_options=WITHOUT)(*cast(given, np.float64))
-            for dtype in (np.float32, np.float64):
-                tally = tallies.setdefault((kind, np.dtype(dtype).name), Tally())
-                tally.add(function, cast(given, dtype), flat(right), dtype, args.calls)
-    else:
-        for kind, function, given, want in programs(rng):
-            for dtype in (np.float32, np.float64):
-                tally = tallies.setdefault((kind, np.dtype(dtype).name), Tally())
-                tally.add(function, cast(given, dtype), np.asarray(want), dtype, args.calls)
+    cases = networks(rng) if args.networks else programs(rng)
+    for kind, function, given, *known in cases:
+        want = np.asarray(known[0]) if known else None
+        for dtype in (np.float64, np.float32):
+            tally = tallies.setdefault((kind, np.dtype(dtype).name), Tally())
+            plain = tally.add(function, cast(given, dtype), want, dtype, args.calls)
+            want = plain if want is None else want
     print(f"jaxlib {jaxlib.__version__}, {args.calls} calls\n")
     print(
         "| program | type | shapes | of them with YNNPACK | wrong with | wrong without "
-        "| largest error with | without | calls differ |"
+        "| largest error with | without | calls differ | CPU seconds with | without |"
     )
-    print("| --- | --- " + "| ---: " * 7 + "|")
+    print("| --- | --- " + "| ---: " * 9 + "|")
     for (kind, dtype), t in tallies.items():
         print(
             f"| {kind} | {dtype} | {t.shapes} | {t.fused} | {t.wrong_with} | {t.wrong_without} "
-            f"| {t.error_with:.1e} | {t.error_without:.1e} | {t.unlike} |"
+            f"| {t.error_with:.1e} | {t.error_without:.1e} | {t.unlike} "
+            f"| {t.seconds_with:.3f} | {t.seconds_without:.3f} |"
         )
 
 
