@@ -1,6 +1,6 @@
 """Learning What and Where to Transfer (Jang et al., ICML 2019) as pure JAX functions."""
 
-from l2t_jax import baselines
+from l2t_jax import _ynnpack, baselines
 from l2t_jax.affine import Affine
 from l2t_jax.base import (
     Apply,
@@ -99,3 +99,5 @@ __all__ = [
     "unroll",
     "with_token_maps",
 ]
+
+_ynnpack.turn_off()

@@ -1,6 +1,5 @@
 """Strict settings for every test, and the paths of what is kept outside the repository."""
 
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -10,11 +9,6 @@ from pathlib import Path
 import jax
 import jaxtyping
 import pytest
-
-import experiments
-
-# The package's own flags for XLA hold for all tests.
-assert experiments.YNNPACK in os.environ["XLA_FLAGS"]
 
 # Shape annotations of the library are checked in every call; this has to come before its import.
 assert "l2t_jax" not in sys.modules

@@ -14,7 +14,7 @@ import pytest
 import safetensors.numpy
 from conftest import HELPERS, ROOT
 
-from experiments import YNNPACK, train
+from experiments import train
 from experiments.data import batches, in_memory
 from experiments.data.dataset import Dataset
 from experiments.networks import zoo
@@ -24,7 +24,7 @@ from experiments.system import devices
 from l2t_jax.models import cifar_resnet
 
 # Most of the time goes into compiling what runs for a moment.
-FLAGS = f"--xla_backend_optimization_level=0 {YNNPACK}="
+FLAGS = "--xla_backend_optimization_level=0"
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 
 
