@@ -19,6 +19,8 @@ import numpy as np
 from .image_files import ImageFiles, default_crop_share
 
 PREFIX = "tfds:"
+# What TensorFlow Datasets needs beside itself to prepare a set.
+INSTALL = 'pip install "l2t_jax[prepare]"'
 
 
 class Published(NamedTuple):
@@ -69,7 +71,8 @@ def read(
       name: as in TFDS, ``NAME``, ``NAME/CONFIG``, and with ``:VERSION``; without one the highest.
       data_dir: the folder that holds it.
       size: side in pixels that images are brought to.
-      crop_share: of the shorter side, how much the centre crop keeps; see `listing.list_folder`.
+      crop_share: of the shorter side, how much the centre crop keeps, see
+        `class_folders.list_folder`.
 
     Returns:
       Both: sets with published lists in their official order, others as they are stored.
@@ -172,8 +175,8 @@ def find(name: str, data_dir: Path) -> Path:
     """
     if not re.fullmatch(r"\w+(/[\w.-]+)?(:\d+\.\d+\.\d+)?", name):
         raise ValueError(
-            f"{PREFIX}{name} came; wanted {PREFIX}NAME, such as {PREFIX}cifar100, with /CONFIG or "
-            ":VERSION behind it where wanted"
+            f"{PREFIX}NAME must be a name such as {PREFIX}cifar100, with /CONFIG or :VERSION "
+            f"behind it where the set has several (got {PREFIX}{name})"
         )
     path, _, version = name.partition(":")
     root = data_dir / path
@@ -189,14 +192,14 @@ def find(name: str, data_dir: Path) -> Path:
         builder = library.builder_cls(path.split("/")[0])
     except library.core.registered.DatasetNotFoundError:
         raise ValueError(
-            f"{PREFIX}{name} came, and no set prepared in {root}; wanted one, or a name that "
-            "TensorFlow Datasets knows"
+            f"{PREFIX}{name} must be a name that TensorFlow Datasets knows, or a set prepared in "
+            f"{root} (got neither)"
         ) from None
     archives = sorted({info.filename for info in builder.url_infos.values() if info.filename})
     by_hand = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
     raise FileNotFoundError(
-        f"{PREFIX}{name} came, and no set prepared in {root}; wanted it prepared by: "
-        f"{command(name, data_dir)} (which downloads what is not in {data_dir}/downloads/manual: "
+        f"{PREFIX}{name} must be prepared in {root} (got no such folder); run: {INSTALL} && "
+        f"{command(name, data_dir)} (it downloads what is not in {data_dir}/downloads/manual: "
         f"{', '.join(archives) or by_hand or 'its archives'})"
     )
 
@@ -226,7 +229,7 @@ def tfds() -> Any:
         import tensorflow_datasets.public_api  # the former only logs what it lacks
     except ImportError as error:
         raise ValueError(
-            f"--data {PREFIX}NAME came, and TensorFlow Datasets cannot be imported ({error}); "
-            "wanted it installed: pip install '.[tfds]'"
+            f"{PREFIX}NAME needs TensorFlow Datasets, which cannot be imported ({error}); run: "
+            'pip install "l2t_jax[experiments]"'
         ) from None
     return tensorflow_datasets
