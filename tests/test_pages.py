@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 import zlib
 from pathlib import Path
 
@@ -102,6 +103,13 @@ def test_every_command_of_the_pages_parses(in_folder):
         "pretrain"
     }
     assert ("README.md", "train") in seen
+
+
+@pytest.mark.parametrize("page", [DOCS.parent / "README.md", *PAGES], ids=lambda page: page.stem)
+def test_every_extra_that_a_page_installs_exists(page):
+    project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    named = re.findall(r"(?:\.|l2t_jax)\[(\w+)\]", page.read_text(encoding="utf-8"))
+    assert set(named) <= set(project["project"]["optional-dependencies"])
 
 
 def test_the_site_builds_and_has_every_public_name(tmp_path):
