@@ -156,7 +156,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Setting]:
-    parser = Parser(prog=f"python -m {__package__}.benchmark", description=__doc__)
+    parser = Parser(prog="l2t benchmark", description=__doc__)
     parser.add_argument(
         "--setting", choices=["small", "large"], default="small",
         help="small: ResNet-32 to VGG-9-BN at 32x32 (default); large: ResNet-34 to ResNet-18 at "
@@ -230,5 +230,8 @@ def told(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+command = main
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from .system import extra  # noqa: F401 - says what is not installed, before it is imported
+
+# isort: split
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +39,7 @@ class Options:
     from their latest checkpoints. What comes after -- are options of the train command for
     all runs.
 
-    Example: python -m experiments.compare --methods scratch fm:pairs=one-to-one l2t-ww --tasks
+    Example: l2t compare --methods scratch fm:pairs=one-to-one l2t-ww --tasks
     cifar10 --per-class 50 100 --seeds 0 1 2 --out results --
     --source-weights tinyimagenet200_resnet32.pth.tar --epochs 100
     """
@@ -120,5 +123,10 @@ def check_data(runs: Sequence[Run]) -> None:
             raise ValueError(f"{run.name}: {error}") from error
 
 
+def command(words: list[str] | None = None) -> int:
+    """Runs the command line; that of the process if None."""
+    return cli.run(main, Options, prog="l2t compare", hint=HINT, args=words)
+
+
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog=f"{__package__}.compare", hint=HINT))
+    sys.exit(command())

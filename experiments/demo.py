@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from .system import extra  # noqa: F401 - says what is not installed, before it is imported
+
+# isort: split
 import sys
 import time
 from dataclasses import dataclass
@@ -17,16 +20,17 @@ from l2t_jax.models import cifar_resnet
 
 from .data import dataset, load
 from .data.in_memory import InMemory
-from .options import cli
-from .options.train_options import Config, MethodName
+from .options import builders, cli
+from .options.builders import Parts
+from .options.train_options import Config
 from .reporting import transfer_plots
 from .system import devices
-from .training import build, jitted, loop, schedules
+from .training import jitted, loop, schedules
 
 SIZE = 8  # pixels: scikit-learn's digits as they are
 COLOURS = ("red", "green")
 SOURCE, TARGET = cifar_resnet(14, classes=10), cifar_resnet(8, classes=10)
-METHODS: tuple[MethodName, ...] = ("scratch", "fm", "l2t-ww")
+METHODS = ("scratch", "fm", "l2t-ww")
 # Chosen on validation data among β in {0.5, 1, 2} for both methods, and two rates for l2t-ww.
 BETA, META_LR = 1.0, 3e-3
 # The last layer of each stage of both sources, with that of each stage of the target.
@@ -119,7 +123,7 @@ def train_source(digits: dataset.Dataset, colour: int) -> Variables:
         two_digits(part, seed=colour, copies=copies)[colour]
         for part, copies in zip(dataset.hold_out(digits, 0.2, seed=0), (3, 1), strict=True)
     )
-    method = build.make(Config(method="scratch"), None, SOURCE, [])
+    method = builders.scratch(Config(method="scratch"), Parts(None, SOURCE))
     device = devices.one_device()
     compiled = jitted.compile_method(method, SOURCE, device)
     training = InMemory(train, device, batch_size=32, seed=colour, augment=False)
@@ -141,7 +145,7 @@ def run_method(
     options: Options,
 ) -> Outcome:
     """Trains the target by one method, once with each seed."""
-    method = build.make(config, source, TARGET, list(PAIRS))
+    method = config.entry().build(config, Parts(source, TARGET, PAIRS))
     device = devices.one_device()
     compiled = jitted.compile_method(method, TARGET, device)
     batch_size = len(splits[0].train.labels) // 2
@@ -188,5 +192,10 @@ def report(folder: Path, options: Options, outcomes: dict[str, Outcome], seconds
     print("  matching.png   the same at the end, as lines")
 
 
+def command(words: list[str] | None = None) -> int:
+    """Runs the command line; that of the process if None."""
+    return cli.run(main, Options, prog="l2t demo", args=words)
+
+
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog=f"{__package__}.demo"))
+    sys.exit(command())

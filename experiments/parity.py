@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from .system import extra  # noqa: F401 - says what is not installed, before it is imported
+
+# isort: split
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,5 +173,10 @@ def main(options: Options) -> int:
     return int(failed)
 
 
+def command(words: list[str] | None = None) -> int:
+    """Runs the command line; that of the process if None."""
+    return cli.run(main, Options, prog="l2t parity", args=words)
+
+
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog=f"{__package__}.parity"))
+    sys.exit(command())

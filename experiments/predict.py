@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from .system import extra  # noqa: F401 - says what is not installed, before it is imported
+
+# isort: split
 import contextlib
 import csv
 import sys
@@ -33,7 +36,7 @@ class Options:
 
     Prints a table in CSV: each image with its most probable class and that class's probability.
 
-    Example: python -m experiments.predict runs/l2t-ww-photos-0 new/ one.jpg --out classes.csv
+    Example: l2t predict runs/l2t-ww-photos-0 new/ one.jpg --out classes.csv
     """
 
     #: Folder of a finished run of the train or pretrain command.
@@ -100,5 +103,10 @@ def most_probable(logits: Array) -> tuple[Array, Array]:
     return evaluation.best_class(logits), jnp.max(jax.nn.softmax(logits), axis=-1)
 
 
+def command(words: list[str] | None = None) -> int:
+    """Runs the command line; that of the process if None."""
+    return cli.run(main, Options, prog="l2t predict", args=words)
+
+
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog=f"{__package__}.predict"))
+    sys.exit(command())

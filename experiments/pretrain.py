@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from .system import extra  # noqa: F401 - says what is not installed, before it is imported
+
+# isort: split
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +15,11 @@ import jax.numpy as jnp
 from l2t_jax import baselines, output_shapes
 
 from .networks import zoo
-from .options import cli
+from .options import builders, cli
 from .options.run_options import RunOptions
-from .runs import recorded_training, run
+from .runs import layout, recorded_training, run
 from .system import devices
-from .training import build, jitted, schedules
+from .training import jitted, schedules
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Options(RunOptions, Choice):
 
     The best epoch's weights (by validation accuracy) go to the run folder's source.safetensors.
 
-    Example: python -m experiments.pretrain --network resnet32 --data tinyimagenet --data-dir data
+    Example: l2t pretrain --network resnet32 --data tinyimagenet --data-dir data
     """
 
     #: Learning rate of SGD at the start; a tenth of it from half of the epochs on, a hundredth
@@ -48,7 +51,7 @@ class Options(RunOptions, Choice):
 
 def main(options: Options) -> int:
     """Trains as configured, and writes config, metrics and weights to the run folder."""
-    zoo.network(options.network, 1, options.precision)  # a mistyped name is told before all else
+    zoo.find(options.network, options.precision)  # a mistyped name is told before all else
     if run.is_done(options):
         return 0
     everywhere, splits = run.prepare(options)
@@ -56,16 +59,21 @@ def main(options: Options) -> int:
     images = jax.ShapeDtypeStruct((options.batch_size, *splits.train.image_shape), jnp.float32)
     # Images that the network cannot take are told before anything is written.
     output_shapes(network, jax.eval_shape(network.init, jax.random.key(0), images), images)
-    method = baselines.scratch(network, optimizer=build.sgd(options))
+    method = baselines.scratch(network, optimizer=builders.sgd(options))
     compiled = jitted.compile_method(method, network, everywhere, drop=options.skip_nonfinite > 0)
     what = f"pretraining {options.network}"
     rate = schedules.step_decay(options.lr, options.epochs)
     with run.opened(options, splits, everywhere, what):
         result = recorded_training.train(options, compiled, None, splits, rate)
-        done = options, options.network, "source.safetensors", result, splits, everywhere
+        done = options, options.network, layout.SOURCE, result, splits, everywhere
         devices.on_first_process(lambda: run.finish(*done))
     return 0
 
 
+def command(words: list[str] | None = None) -> int:
+    """Runs the command line; that of the process if None."""
+    return cli.run(main, Options, prog="l2t pretrain", args=words)
+
+
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog=f"{__package__}.pretrain"))
+    sys.exit(command())

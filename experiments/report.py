@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from .system import extra  # noqa: F401 - says what is not installed, before it is imported
+
+# isort: split
 import datetime
 import statistics
 import sys
@@ -30,7 +33,7 @@ class Options:
     class, a cell the mean test accuracy over the seeds. Runs that differ in anything else than the
     seed are never averaged. Of runs with equal options and seed the last one counts.
 
-    Example: python -m experiments.report runs --out report
+    Example: l2t report runs --out report
     """
 
     #: Folders of runs of the train command, or folders that hold some at any depth.
@@ -42,7 +45,7 @@ class Options:
 def main(options: Options) -> int:
     """Reads the runs and writes the report."""
     if not options.runs:
-        raise ValueError("no RUNS came; wanted folders of runs, or folders that hold some")
+        raise ValueError("RUNS must be folders of runs, or folders that hold some (got none)")
     found = finished.find(options.runs)
     if not found.runs:
         raise ValueError(
@@ -67,8 +70,11 @@ def main(options: Options) -> int:
             "# Report",
             f"{len(found.runs) - len(arranged.repeated)} runs; test accuracy in per cent at the "
             "epoch with the best validation accuracy: mean ± sample standard deviation over the "
-            "seeds (number of seeds), the best mean of each column in bold.",
+            "seeds (number of seeds). In bold: the highest mean of each column, and all that the "
+            "spread does not separate from it.",
             texts["table.md"].strip(),
+            *what_it_shows(results),
+            *few_images(arranged),
             *alike(arranged),
             *left_out(found, arranged),
             "## Pictures",
@@ -83,6 +89,30 @@ def main(options: Options) -> int:
         for folder, why in runs:
             print(f"{name}, not in the table: {folder} ({why})")
     return 0
+
+
+def what_it_shows(results: table.Table) -> Iterable[str]:
+    """What the figures of each column can show at all."""
+    yield table.grid(table.LIMITS, table.limits(results)).strip()
+    yield (
+        "Chance is the accuracy of a class drawn at random for each image. The standard error is "
+        "what so many test images leave open of one run, at the column's highest mean: √(q (1 - q) "
+        "/ n), where k of n are right and q = (k + 1) / (n + 2). Two means are separate where they "
+        "differ by more than √(s₁² + s₂²); s is the standard deviation over the seeds, and no less "
+        "than that standard error, which also stands in for it where there is one seed."
+    )
+
+
+def few_images(arranged: Arranged) -> Iterable[str]:
+    """What was said of few images when the runs were trained."""
+    said = {
+        f"{column}: {warning}": None
+        for (_, column), group in arranged.groups.items()
+        for run in group.runs
+        for warning in run.warnings
+    }
+    if said:
+        yield "**Warning**, few images:\n\n" + "\n".join(f"- {line}" for line in said)
 
 
 def alike(arranged: Arranged) -> Iterable[str]:
@@ -197,5 +227,10 @@ def duration(seconds: float) -> str:
     return str(datetime.timedelta(seconds=round(seconds)))
 
 
+def command(words: list[str] | None = None) -> int:
+    """Runs the command line; that of the process if None."""
+    return cli.run(main, Options, prog="l2t report", args=words)
+
+
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog=f"{__package__}.report"))
+    sys.exit(command())

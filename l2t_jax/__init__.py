@@ -1,7 +1,6 @@
 """Learning What and Where to Transfer (Jang et al., ICML 2019) as pure JAX functions."""
 
 from l2t_jax import baselines
-from l2t_jax.adjoint import low_memory_meta_gradient, mixed_meta_gradient
 from l2t_jax.affine import Affine
 from l2t_jax.base import Batch, Inner, Method, accuracy, cross_entropy, target_variables
 from l2t_jax.l2t import Info, State, l2t
@@ -16,6 +15,12 @@ from l2t_jax.matching import (
     pair_losses,
     project,
     resize,
+)
+from l2t_jax.meta_gradients import (
+    MetaGradient,
+    low_memory_meta_gradient,
+    mixed_meta_gradient,
+    reverse_meta_gradient,
 )
 from l2t_jax.meta_networks import (
     MetaNetwork,
@@ -37,9 +42,11 @@ from l2t_jax.networks import (
     join_variables,
     output_shapes,
 )
-from l2t_jax.schemes import bilevel, two_stage
 from l2t_jax.tokens import tokens_to_map, with_token_maps
-from l2t_jax.unroll import MetaGradient, reverse_meta_gradient, unroll
+from l2t_jax.unroll import unroll
+from l2t_jax.virtual_steps import bilevel, two_stage
+
+__version__ = "0.1.0"
 
 __all__ = [
     "Affine",

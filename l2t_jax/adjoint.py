@@ -1,15 +1,23 @@
-"""Meta-gradients by an adjoint sweep over the unrolled steps, forward over reverse.
+"""One step of an unroll backwards, for the sweeps in `l2t_jax.meta_gradients`.
 
 With ``a`` and ``b`` the adjoints of parameters and optimiser state after a step, the step's adjoint
 is ``(u, b, a') = update^T(a, b)``, the transposed optimiser, which gives the cotangent ``u`` of the
-gradient, and then, by the symmetry of the Hessian,
+gradient ``g = ∇_θ L``, and then
 
-    a ← a' + H u,    dφ ← dφ + d/dε ∇_φ L(θ + ε u, φ).
+    a ← a' + (∂g/∂θ)^T u,    dφ ← dφ + (∂g/∂φ)^T u.
+
+Where ``g`` is a gradient, ``∂g/∂θ`` is a Hessian ``H``, which is its own transpose, so that
+
+    (∂g/∂θ)^T u = H u,    (∂g/∂φ)^T u = d/dε ∇_φ L(θ + ε u, φ).
 
 Both are one tangent of the step's own gradient along ``u``. Transposing that gradient instead, as
 `jax.grad` of an unroll does, leaves the forms to the second transpose: with the bundled networks,
 whose convolutions have the same fast forms in every derivative, it takes as long; with XLA's own
 convolutions on a CPU twice as long.
+
+A derivative rule that is written by hand, such as reversing or clipping a gradient, gives a ``g``
+that is no gradient of anything, and a Jacobian without that symmetry. Losses with such rules are
+found when they are traced, and for them ``g`` is transposed.
 """
 
 from __future__ import annotations
@@ -21,10 +29,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax import lax
 
+from l2t_jax._jaxprs import has_handwritten_rules
 from l2t_jax._typing import Array, PyTree
-from l2t_jax.unroll import Loss, apply_gradient, unroll
+from l2t_jax.optimizers import apply_gradient
+from l2t_jax.unroll import Loss
 
 
 class Cotangents(NamedTuple):
@@ -41,129 +50,49 @@ class Cotangents(NamedTuple):
     meta: PyTree
 
 
-Tangent = Callable[[PyTree], tuple[PyTree, PyTree]]
-Transposed = Callable[[PyTree, list[Array]], tuple[PyTree, list[Array], PyTree]]
+TransposedGradient = Callable[[PyTree], tuple[PyTree, PyTree]]
+DifferentiableGradient = Callable[[PyTree, PyTree], tuple[PyTree, TransposedGradient]]
+TransposedStep = Callable[[PyTree, list[Array]], tuple[PyTree, list[Array], PyTree]]
 
 
-def mixed_meta_gradient(
-    outer_loss: Loss,
-    inner_losses: Sequence[Loss],
-    optimizer: optax.GradientTransformation,
-    params: PyTree,
-    opt_state: PyTree,
-    meta: PyTree,
-) -> tuple[Array, PyTree]:
-    """The meta-gradient by an adjoint sweep that computes nothing twice.
-
-    Each step is linearised when it is taken. What the linearisations keep grows with the number
-    of steps, about as in plain reverse mode: this saves time, not memory.
+def differentiable_gradients(
+    losses: Sequence[Loss], params: PyTree, meta: PyTree
+) -> list[DifferentiableGradient]:
+    """Each loss's gradient by the parameters, with its transpose, the cheapest way that is right.
 
     Args:
-      outer_loss: ``(params, meta) -> scalar``, taken at the end of the unroll.
-      inner_losses: ``(params, meta) -> scalar``, one a step, in order.
-      optimizer: any optax transformation that can be differentiated.
-      params: the inner parameters the unroll starts from, a pytree of real arrays.
-      opt_state: the optimiser's state it starts from.
-      meta: the meta-parameters φ, a pytree of real arrays.
+      losses: ``(params, meta) -> scalar``; each is traced once, however often it occurs.
+      params: parameters, or their shapes.
+      meta: meta-parameters, or their shapes.
 
     Returns:
-      The outer loss, a scalar, and its gradient with respect to ``meta``.
-
-    Example:
-      >>> sgd = optax.sgd(0.5)
-      >>> inner = lambda params, meta: meta * jnp.square(params)
-      >>> outer = lambda params, meta: params
-      >>> value, gradient = mixed_meta_gradient(
-      ...     outer, [inner], sgd, jnp.array(8.0), sgd.init(8.0), jnp.array(0.5))
-      >>> float(value), float(gradient)  # params (1 - meta), -params
-      (4.0, -8.0)
+      For each loss a function ``(params, meta) -> (g, transpose)``, where ``transpose`` maps ``u``
+      to ``(∂g/∂θ)^T u`` and ``(∂g/∂φ)^T u``.
     """
-    taken = []
-    for loss in inner_losses:
-        gradient, tangent = _linearized_gradient(loss, params, meta)
-        params, opt_state, transposed = _transposable_step(optimizer, gradient, opt_state, params)
-        taken.append((transposed, tangent))
-    value, cotangents = _outer(outer_loss, params, opt_state, meta)
-    for transposed, tangent in reversed(taken):
-        cotangents = _step_back(transposed, tangent, cotangents)
-    return value, cotangents.meta
+    ways: dict[int, DifferentiableGradient] = {}
+    for loss in losses:
+        if id(loss) not in ways:
+            by_hand = has_handwritten_rules(loss, params, meta)
+            ways[id(loss)] = partial(_transposed if by_hand else _symmetric, loss)
+    return [ways[id(loss)] for loss in losses]
 
 
-def low_memory_meta_gradient(
-    outer_loss: Loss,
-    inner_losses: Sequence[Loss],
-    optimizer: optax.GradientTransformation,
-    params: PyTree,
-    opt_state: PyTree,
-    meta: PyTree,
-    *,
-    stored: int = 3,
-) -> tuple[Array, PyTree]:
-    """The meta-gradient by an adjoint sweep that takes each step anew when its turn comes.
+def _symmetric(loss: Loss, params: PyTree, meta: PyTree) -> tuple[PyTree, TransposedGradient]:
+    """By the symmetry of second derivatives: how both gradients change along a direction."""
 
-    Only ``stored`` of the states on the way are kept; from the nearest of them a step's own is
-    reached again. One step's linearisation exists at a time, so that the memory has one bound for
-    any number of steps.
+    def gradients(params: PyTree) -> tuple[PyTree, PyTree]:
+        return jax.grad(loss, argnums=(0, 1))(params, meta)
 
-    Args:
-      outer_loss: ``(params, meta) -> scalar``, taken at the end of the unroll.
-      inner_losses: ``(params, meta) -> scalar``, one a step, in order.
-      optimizer: any optax transformation that can be differentiated.
-      params: the inner parameters the unroll starts from, a pytree of real arrays.
-      opt_state: the optimiser's state it starts from.
-      meta: the meta-parameters φ, a pytree of real arrays.
-      stored: how many states to keep, the first included; evenly spaced.
-
-    Returns:
-      The outer loss, a scalar, and its gradient with respect to ``meta``.
-
-    Raises:
-      ValueError: ``stored`` is below 1.
-
-    Example:
-      >>> sgd = optax.sgd(0.5)
-      >>> inner = lambda params, meta: meta * jnp.square(params)
-      >>> outer = lambda params, meta: params
-      >>> value, gradient = low_memory_meta_gradient(
-      ...     outer, [inner], sgd, jnp.array(8.0), sgd.init(8.0), jnp.array(0.5))
-      >>> float(value), float(gradient)  # params (1 - meta), -params
-      (4.0, -8.0)
-    """
-    if stored < 1:
-        raise ValueError(f"{stored} stored states came; wanted 1 or more")
-    steps = len(inner_losses)
-    spacing = max(-(-steps // stored), 1)
-    kept = []
-    for begin in range(0, steps, spacing):
-        kept.append((params, opt_state))
-        losses = inner_losses[begin : begin + spacing]
-        params, opt_state = unroll(losses, optimizer, params, opt_state, meta)
-    value, cotangents = _outer(outer_loss, params, opt_state, meta)
-    # What is taken anew stands in a branch, or the compiler would see that it has it already, and
-    # keep it. The other one is for an outer loss that is no number: then neither is its gradient.
-    anew = partial(lax.cond, value == value)
-    for step in reversed(range(steps)):
-        begin, loss = step - step % spacing, inner_losses[step]
-        state = kept[begin // spacing]
-        if step > begin:
-            before = partial(unroll, inner_losses[begin:step], optimizer)
-            state = anew(before, lambda *operands: operands[:2], *state, meta)
-        # The optimiser's transpose stands outside, where it works in place. One that is linear in
-        # the gradient, such as SGD, does not need it: then this branch is left out of the program.
-        gradient = anew(jax.grad(loss), _no_number, state[0], meta)
-        transposed = _transposable_step(optimizer, gradient, state[1], state[0])[2]
-        along = partial(_tangent, loss)
-        tangent = partial(anew, along, lambda *given: _no_number(given[:2]), state[0], meta)
-        cotangents = _step_back(transposed, tangent, cotangents)
-    return value, cotangents.meta
+    (gradient, _), tangent = jax.linearize(gradients, params)
+    return gradient, tangent
 
 
-def _no_number(tree: PyTree, *others: PyTree) -> PyTree:
-    del others
-    return jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), tree)
+def _transposed(loss: Loss, params: PyTree, meta: PyTree) -> tuple[PyTree, TransposedGradient]:
+    """Without it: reverse mode over reverse mode."""
+    return jax.vjp(jax.grad(loss), params, meta)
 
 
-def _outer(
+def outer_cotangents(
     outer_loss: Loss, params: PyTree, opt_state: PyTree, meta: PyTree
 ) -> tuple[Array, Cotangents]:
     """The outer loss, and its gradients after the last step."""
@@ -173,35 +102,22 @@ def _outer(
     )
 
 
-def _linearized_gradient(loss: Loss, params: PyTree, meta: PyTree) -> tuple[PyTree, Tangent]:
-    """A step's gradient, and how it and the one by the meta-parameters change along a direction."""
-
-    def gradients(params: PyTree) -> tuple[PyTree, PyTree]:
-        return jax.grad(loss, argnums=(0, 1))(params, meta)
-
-    (gradient, _), tangent = jax.linearize(gradients, params)
-    return gradient, tangent
-
-
-def _tangent(loss: Loss, params: PyTree, meta: PyTree, direction: PyTree) -> tuple[PyTree, PyTree]:
-    """How a step's gradients change along a direction of the parameters."""
-    return _linearized_gradient(loss, params, meta)[1](direction)
-
-
-def _step_back(transposed: Transposed, tangent: Tangent, after: Cotangents) -> Cotangents:
+def step_back(
+    transposed_step: TransposedStep, transposed_gradient: TransposedGradient, after: Cotangents
+) -> Cotangents:
     """A step's adjoint: from the cotangents after it to those before it."""
-    gradient_bar, state_bar, params_bar = transposed(after.params, after.state)
-    hessian_product, cross = tangent(gradient_bar)
+    gradient_bar, state_bar, params_bar = transposed_step(after.params, after.state)
+    through_gradient, meta_bar = transposed_gradient(gradient_bar)
     return Cotangents(
-        jax.tree.map(jnp.add, params_bar, hessian_product),
+        jax.tree.map(jnp.add, params_bar, through_gradient),
         state_bar,
-        jax.tree.map(jnp.add, after.meta, cross),
+        jax.tree.map(jnp.add, after.meta, meta_bar),
     )
 
 
-def _transposable_step(
+def transposable_step(
     optimizer: optax.GradientTransformation, gradient: PyTree, opt_state: PyTree, params: PyTree
-) -> tuple[PyTree, PyTree, Transposed]:
+) -> tuple[PyTree, PyTree, TransposedStep]:
     """An optimiser step and its transpose, over the real leaves of the optimiser's state."""
     real, rest = _split(opt_state)
 

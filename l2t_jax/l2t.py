@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -10,7 +11,6 @@ import jax.numpy as jnp
 import optax
 
 from l2t_jax._typing import Array, Bool, Float, Int, PyTree
-from l2t_jax.adjoint import mixed_meta_gradient
 from l2t_jax.base import (
     Batch,
     Inner,
@@ -28,6 +28,7 @@ from l2t_jax.matching import (
     matching_loss,
     require_pairs,
 )
+from l2t_jax.meta_gradients import MetaGradient, mixed_meta_gradient
 from l2t_jax.meta_networks import (
     MetaNetwork,
     MetaParams,
@@ -37,8 +38,9 @@ from l2t_jax.meta_networks import (
     softmax_channels,
 )
 from l2t_jax.networks import Network, Variables, output_shapes
-from l2t_jax.schemes import Scheme, two_stage
-from l2t_jax.unroll import Loss, MetaGradient, apply_gradient
+from l2t_jax.optimizers import apply_gradient, check_optimizer
+from l2t_jax.unroll import Loss
+from l2t_jax.virtual_steps import Scheme, two_stage
 
 
 class State(NamedTuple):
@@ -124,8 +126,10 @@ def l2t(
       source: the frozen source network; it runs in evaluation mode, once a batch.
       target: the target network.
       pairs: pairs (source feature map, target feature map) that may be matched.
-      optimizer: inner optimiser, any optax transformation; SGD with momentum in the paper.
-      meta_optimizer: optimiser of the meta-parameters; Adam in the paper.
+      optimizer: inner optimiser, any optax transformation that needs gradients, its state and
+        parameters only; SGD with momentum in the paper. `unroll` says what its derivative is at
+        zero.
+      meta_optimizer: optimiser of the meta-parameters, likewise; Adam in the paper.
       what: weighs channels; `softmax_channels()` if None.
       where: weighs pairs; `affine_pairs()`, relu6 of an affine map, if None.
       beta: factor β of the matching loss.
@@ -145,9 +149,10 @@ def l2t(
       ``outer_batch`` the outer loss is taken on it instead of on the batch.
 
     Raises:
-      ValueError: no pairs, a negative number of virtual steps, or ``meta_every`` below 1 (at
-        once); pairs that do not fit the networks, feature maps that are not ``[B, H, W, C]``, or
-        batch sizes that differ (when ``init`` or ``step`` is called or traced).
+      ValueError: no pairs, a negative number of virtual steps, ``meta_every`` below 1, or an
+        optimiser that needs more than gradients (at once); pairs that do not fit the networks,
+        feature maps that are not ``[B, H, W, C]``, or batch sizes that differ (when ``init`` or
+        ``step`` is called or traced).
 
     Example:
       >>> import jax.numpy as jnp
@@ -167,9 +172,16 @@ def l2t(
     pairs = tuple((int(m), int(n)) for m, n in pairs)
     require_pairs(pairs)
     if unroll_steps < 0:
-        raise ValueError(f"unroll_steps={unroll_steps} came; wanted 0 or more")
+        raise ValueError(
+            f"`unroll_steps` must be at least 0 (got {unroll_steps}); at 0 the meta-parameters stay"
+        )
     if meta_every < 1:
-        raise ValueError(f"meta_every={meta_every} came; wanted 1 or more")
+        raise ValueError(
+            f"`meta_every` must be at least 1 (got {meta_every}); 1 takes every iteration"
+        )
+    some = Inner({"kernel": jax.ShapeDtypeStruct((2, 2), jnp.float32)}, ())
+    check_optimizer(optimizer, "optimizer", some)
+    check_optimizer(meta_optimizer, "meta_optimizer", MetaParams(*some))
     what = softmax_channels() if what is None else what
     where = affine_pairs() if where is None else where
 
@@ -183,6 +195,8 @@ def l2t(
         pooled = jax.eval_shape(lambda features: pool_pairs(features, pairs), source_features)
         meta_params = MetaParams(what.init(what_key, pooled), where.init(where_key, pooled))
         inner = Inner(variables.params, projections)
+        check_optimizer(optimizer, "optimizer", inner)
+        check_optimizer(meta_optimizer, "meta_optimizer", meta_params)
         return State(
             inner,
             variables.model_state,
@@ -237,17 +251,9 @@ def l2t(
         def virtual_matching(inner: Inner, weights: PyTree) -> Array:
             return beta * losses(inner, weights, model_state)[1]
 
-        def task_on(batch: Batch) -> Loss:
-            def virtual_task(inner: Inner, weights: PyTree) -> Array:
-                del weights
-                variables = Variables(inner.params, model_state)
-                return task_loss(
-                    target.apply(variables, batch.images, train=True).logits, batch.labels
-                )
+        task_on = partial(_virtual_task, target, task_loss, model_state)
 
-            return virtual_task
-
-        def meta_step() -> tuple[MetaParams, PyTree, Array, Array]:
+        def outer_gradient() -> tuple[Array, MetaParams]:
             outer_loss, weights_bar = meta_gradient(
                 task_on(outer_batch),
                 scheme(virtual_matching, task_on(batch), unroll_steps),
@@ -256,26 +262,15 @@ def l2t(
                 opt_state,
                 weights,
             )
-            (gradient,) = transpose(weights_bar)
-            norm = optax.tree.norm(gradient)
-            if unroll_steps == 0:
-                return state.meta_params, state.meta_opt_state, outer_loss, norm
-            moved = apply_gradient(
-                meta_optimizer, gradient, state.meta_opt_state, state.meta_params
-            )
-            return *moved, outer_loss, norm
-
-        def no_meta_step() -> tuple[MetaParams, PyTree, Array, Array]:
-            nothing = jnp.full_like(loss, jnp.nan)
-            return state.meta_params, state.meta_opt_state, nothing, nothing
+            return outer_loss, transpose(weights_bar)[0]
 
         due = state.iteration % meta_every == 0
-        if meta_every == 1:
-            meta_params, meta_opt_state, outer_loss, norm = meta_step()
-        else:
-            meta_params, meta_opt_state, outer_loss, norm = jax.lax.cond(
-                due, meta_step, no_meta_step
-            )
+        take = partial(_meta_step, outer_gradient, meta_optimizer, state, moves=unroll_steps > 0)
+        meta_params, meta_opt_state, outer_loss, norm = (
+            take()
+            if meta_every == 1
+            else jax.lax.cond(due, take, lambda: _no_meta_step(state, loss))
+        )
         after = State(
             inner, model_state, opt_state, meta_params, meta_opt_state, state.iteration + 1
         )
@@ -292,3 +287,39 @@ def l2t(
         )
 
     return Method(init, step)
+
+
+def _virtual_task(target: Network, task_loss: TaskLoss, model_state: PyTree, batch: Batch) -> Loss:
+    """The task's loss on a batch, as a virtual step or as the outer loss."""
+
+    def virtual_task(inner: Inner, weights: PyTree) -> Array:
+        del weights
+        variables = Variables(inner.params, model_state)
+        return task_loss(target.apply(variables, batch.images, train=True).logits, batch.labels)
+
+    return virtual_task
+
+
+MetaStep = tuple[MetaParams, PyTree, Array, Array]
+
+
+def _meta_step(
+    outer_gradient: Callable[[], tuple[Array, MetaParams]],
+    meta_optimizer: optax.GradientTransformation,
+    state: State,
+    *,
+    moves: bool,
+) -> MetaStep:
+    """The meta-parameters and their optimiser's state afterwards, the outer loss and the norm."""
+    outer_loss, gradient = outer_gradient()
+    norm = optax.tree.norm(gradient)
+    if not moves:
+        return state.meta_params, state.meta_opt_state, outer_loss, norm
+    moved = apply_gradient(meta_optimizer, gradient, state.meta_opt_state, state.meta_params)
+    return *moved, outer_loss, norm
+
+
+def _no_meta_step(state: State, loss: Array) -> MetaStep:
+    """What `_meta_step` gives, in an iteration without it."""
+    nothing = jnp.full_like(loss, jnp.nan)
+    return state.meta_params, state.meta_opt_state, nothing, nothing

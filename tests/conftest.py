@@ -18,8 +18,8 @@ assert experiments.YNNPACK in os.environ["XLA_FLAGS"]
 
 # Shape annotations of the library are checked in every call; this has to come before its import.
 CHECKED = (
-    *("adjoint", "affine", "base", "baselines", "l2t", "matching"),
-    *("meta_networks", "networks", "schemes", "unroll"),
+    *("adjoint", "affine", "base", "baselines", "finite_derivatives", "l2t", "matching"),
+    *("meta_gradients", "meta_networks", "networks", "optimizers", "unroll", "virtual_steps"),
 )
 assert "l2t_jax" not in sys.modules
 HOOK = jaxtyping.install_import_hook([f"l2t_jax.{name}" for name in CHECKED], "beartype.beartype")

@@ -83,6 +83,8 @@ CONVERTED = {
     "wrong suffix.jpg": (encoded(RGB, "PNG"), RGB, 0),
     "greys.png": (encoded(GREY, "PNG"), grey(GREY), 0),
     "greys.jpg": (JPEG, grey(BLOCKS), 1),
+    "saved by a browser.jfif": (JPEG, grey(BLOCKS), 1),
+    "rare.JPE": (JPEG, grey(BLOCKS), 1),
     "progressive.jpeg": (encoded(BLOCKS, "JPEG", progressive=True), grey(BLOCKS), 1),
     "black and white.png": (encoded(BLOCKS > 99, "PNG"), grey(BLOCKS > 99) * 255, 0),
     "palette.png": (encoded(PALETTE, "PNG"), COLOURS[INDICES], 0),

@@ -16,9 +16,10 @@ from small import network as small_network
 
 from experiments.data.dataset import Dataset
 from experiments.data.in_memory import InMemory
+from experiments.options.builders import Parts
 from experiments.options.train_options import Config
 from experiments.system import devices
-from experiments.training import build, jitted
+from experiments.training import jitted
 from l2t_jax import Network
 from l2t_jax.models import cifar_resnet
 
@@ -46,7 +47,7 @@ def five_iterations(name: str, dtype: str, everywhere: devices.Devices) -> dict[
     data = Dataset(images, rng.integers(0, 3, 24).astype(np.int32), ("a", "b", "c"))
     network = in_precision(NETWORKS[name][0], dtype)
     config = Config(method="l2t-ww", lr=0.01, meta_lr=0.01, unroll_steps=1)
-    method = build.make(config, network, network, NETWORKS[name][1])
+    method = config.entry().build(config, Parts(network, network, NETWORKS[name][1]))
     compiled = jitted.compile_method(method, network, everywhere)
     training = InMemory(data, everywhere, batch_size=8, seed=0, augment=True)
     like = jax.eval_shape(network.init, jax.random.key(0), images[:8].astype("float32"))

@@ -15,11 +15,14 @@ def prepare(name: str, data_dir: Path) -> None:
     """What a run advises to do; its builder would refuse archives of another checksum."""
     # Here, as pytest imports every file, and the stand-ins have to be there before.
     import tensorflow_datasets as tfds
+    from etils import epath
     from tensorflow_datasets.core.download.checksums import compute_url_info
 
+    tfds.disable_progress_bar()
+    archives = epath.Path(data_dir) / "downloads" / "manual"
     builder = tfds.builder_cls(name)
     builder.url_infos = {
-        url: compute_url_info(tfds.core.as_path(data_dir) / "downloads/manual" / info.filename)
+        url: compute_url_info(archives / info.filename)
         for url, info in builder.url_infos.items()
     }
     exec(preparation(name, data_dir))

@@ -12,12 +12,13 @@ from small import network
 
 from experiments.data.dataset import Dataset
 from experiments.data.in_memory import InMemory
+from experiments.options import builders
 from experiments.options.train_options import Config
 from experiments.runs import checkpoints, snapshot_io
 from experiments.runs.checkpoints import Checkpoints, Saved
 from experiments.system import devices
 from experiments.system.errors import RunFailedError
-from experiments.training import build, jitted, loop, step_info
+from experiments.training import jitted, loop, step_info
 from l2t_jax import baselines, cross_entropy
 
 EPOCHS, STEPS = 3, 3
@@ -36,7 +37,8 @@ def training(request):
     name, _, outer = request.param.partition(" ")
     config = Config(method=name, unroll_steps=1, meta_lr=0.01, meta_every=2)
     scratch = config.method == "scratch"
-    method = build.make(config, None if scratch else net, net, [(0, 0), (1, 1)])
+    parts = builders.Parts(None if scratch else net, net, [(0, 0), (1, 1)])
+    method = config.entry().build(config, parts)
     compiled = jitted.compile_method(method, net, device)
     source = None if scratch else net.init(jax.random.key(9), np.zeros((1, 4, 4, 3), "f"))
     feed = InMemory(dataset(0, 20), device, batch_size=8, seed=1, augment=True)
@@ -203,7 +205,7 @@ def test_batches_that_are_not_finite_are_named_or_dropped():
         return cross_entropy(logits, labels) * jnp.where(jnp.any(labels == 2), jnp.nan, 1.0)
 
     config = Config(method="scratch")
-    method = baselines.scratch(net, optimizer=build.sgd(config), task_loss=task_loss)
+    method = baselines.scratch(net, optimizer=builders.sgd(config), task_loss=task_loss)
     data = dataset(0, 24)
     data.labels[7] = 2
     feed = InMemory(data, device, batch_size=8, seed=1, augment=False)

@@ -3,6 +3,8 @@
 import importlib
 from pathlib import Path
 
+import pytest
+
 import experiments
 from experiments.options import cli
 
@@ -22,7 +24,7 @@ def test_the_first_message_of_every_kind_of_box():
 
 def test_the_overview_has_every_command(capsys):
     overview = importlib.import_module("experiments.__main__")
-    overview.main()
+    assert overview.main(["--help"]) == 0
     printed = capsys.readouterr().out
     commands = [
         path.stem
@@ -33,3 +35,28 @@ def test_the_overview_has_every_command(capsys):
     for name in commands:
         first = importlib.import_module(f"experiments.{name}").__doc__.splitlines()[0]
         assert f"{name:10} {first}" in printed
+
+
+def test_l2t_runs_a_command_by_its_name(capsys):
+    l2t = importlib.import_module("experiments.__main__").main
+    assert l2t(["train", "--method", "scratch", "--epochs", "0"]) == 2
+    assert "--epochs" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="0"):
+        l2t(["report", "--help"])
+    assert "usage: l2t report" in capsys.readouterr().out
+
+
+def test_l2t_names_its_commands_where_there_is_no_such(capsys):
+    l2t = importlib.import_module("experiments.__main__").main
+    assert l2t(["trian"]) == 2
+    error = capsys.readouterr().err
+    assert "trian" in error
+    assert "train" in error
+    assert error.count("\n") == 1
+
+
+def test_only_commands_are_at_the_top():
+    """A file there is a command, a folder is a room."""
+    names = {path.stem for path in Path(experiments.__file__).parent.glob("*.py")}
+    overview = importlib.import_module("experiments.__main__")
+    assert names == {*overview.COMMANDS, "__init__", "__main__"}

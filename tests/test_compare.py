@@ -24,7 +24,7 @@ def run(*args, start=None):
     """The command in this process, with fake children where a function to start them is given."""
     main = compare.main if start is None else lambda options: compare.main(options, start)
     words = [str(a) for a in args]
-    return cli.run(main, compare.Options, prog="experiments.compare", args=words)
+    return cli.run(main, compare.Options, prog="l2t compare", args=words)
 
 
 class Fake:
@@ -38,7 +38,7 @@ class Fake:
 
     def __call__(self, command, log, environment):
         assert command[:3] == [sys.executable, "-m", "experiments.train"]
-        config = cli.parse(Config, "experiments.train", command[3:])
+        config = cli.parse(Config, "l2t train", command[3:])
         self.started.append(config)
         self.working += 1
         self.most = max(self.most, self.working)
@@ -102,7 +102,7 @@ def test_the_runs_are_named_ordered_and_read_back_from_their_command_lines(weigh
     }
     for each in runs:
         words = cli.arguments(each.config)
-        assert cli.parse(Config, "experiments.train", words) == each.config
+        assert cli.parse(Config, "l2t train", words) == each.config
 
 
 BAD = [
@@ -125,7 +125,7 @@ BAD = [
     ("--methods scratch -- --epochs many", "after --: Error parsing --epochs"),
     ("--methods scratch -- --val-fraction 2", "--val-fraction 2.0 came"),
     ("--methods scratch fm", "--methods fm: --method fm without --source-weights"),
-    ("--methods fm -- --source-weights nowhere.pth", "nowhere.pth came, and there is no"),
+    ("--methods fm -- --source-weights nowhere.pth", "--source-weights nowhere.pth: no such file"),
     ("--methods scratch --tasks cifar10 stl10 -- --data digits", "wanted one task"),
     ("--methods scratch --tasks cifar10", "cifar10-scratch-seed0: "),
     ("--methods scratch -- --data nowhere.npz", "nowhere-scratch-seed0: "),
@@ -175,7 +175,7 @@ def test_failed_runs_are_told_and_tried_anew_and_done_ones_are_skipped(weights, 
     assert run(*line, *after, "--beta", "2", "--epochs", 7, start=fake) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert "digits-scratch-seed0 has a run with" in error
-    assert "epochs 200, not 7; beta 0.5, not 2.0; wanted" in error
+    assert "epochs 200, not 7; beta 0.5, not 2.0; give" in error
     assert not fake.started
 
 
@@ -190,7 +190,7 @@ def test_a_folder_may_be_moved_and_may_be_older_than_an_option(tmp_path):
     write_json(tmp_path / "result.json", {"test_accuracy": 1.0})
     assert resume.result(tmp_path, config) == {"test_accuracy": 1.0}
     other = dataclasses.replace(config, where_bias=2.0)
-    with pytest.raises(ValueError, match=r"a run with where_bias 1\.0, not 2\.0; wanted"):
+    with pytest.raises(ValueError, match=r"a run with where_bias 1\.0, not 2\.0; give"):
         resume.result(tmp_path, other)
 
 

@@ -8,7 +8,7 @@ from experiments.options import cli
 
 def test_the_demo_writes_its_table_and_pictures(tmp_path, capsys):
     options = ["--out", str(tmp_path / "demo"), "--seeds", "2", "--epochs", "2"]
-    assert cli.run(demo.main, demo.Options, prog="experiments.demo", args=options) == 0
+    assert cli.run(demo.main, demo.Options, prog="l2t demo", args=options) == 0
     table = (tmp_path / "demo" / "table.md").read_text(encoding="utf-8")
     assert table in capsys.readouterr().out + "\n"
     rows = [line.split("|")[1:3] for line in table.splitlines()[2:5]]

@@ -198,7 +198,7 @@ def test_options_that_do_not_belong_together_are_refused(
     # As at the start of a command, where no device has been asked for.
     monkeypatch.setattr("jax._src.xla_bridge.backends_are_initialized", lambda: False)
     args = f"--method scratch {line} --run-dir {tmp_path / 'run'}".split()
-    assert cli.run(train.main, Config, prog="experiments.train", args=args) == 2
+    assert cli.run(train.main, Config, prog="l2t train", args=args) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_files import BOMB, COLOURS_PNG, CONVERTED, REFUSED, SIDE, encoded, put
+from image_files import BOMB, COLOURS_PNG, CONVERTED, JPEG, REFUSED, SIDE, encoded, put
 
 from experiments import train
 from experiments.data import class_folders, decoding, image_files, load
@@ -36,7 +36,7 @@ def good(*classes: str, count: int = 4) -> dict[str, bytes]:
 def refusal(folder: Path, *options: str) -> str:
     """The one line with which a run on such images is refused."""
     line = ["--method=scratch", f"--data={folder}", "--batch-size=2", *options]
-    config = cli.parse(Config, "experiments.train", [*line, f"--image-size={SIDE}"])
+    config = cli.parse(Config, "l2t train", [*line, f"--image-size={SIDE}"])
     with pytest.raises(ValueError, match=" ") as caught:
         inputs.load_splits(config)
     return str(caught.value)
@@ -72,7 +72,7 @@ def test_all_problems_come_in_one_report(loader, tmp_path, capsys):
     put(tmp_path, {f"b/{name}": content for name, content in cut.items()})
     test = put(tmp_path.with_name("test"), good("a", "b") | {"a/cut.PNG": cut["cut.PNG"]})
     line = f"--method scratch --data {tmp_path} --test-data {test} --loader {loader} --batch-size 2"
-    assert cli.run(train.main, Config, prog="experiments.train", args=line.split()) == 2
+    assert cli.run(train.main, Config, prog="l2t train", args=line.split()) == 2
     error = capsys.readouterr().err
     assert error.startswith("train: error: 3 problems with the images: ")
     assert all(str(path) in error for path in (*tmp_path.glob("?/cut.*"), test / "a/cut.PNG"))
@@ -149,6 +149,10 @@ LAYOUTS = {
         lambda f: link(f / "a" / "up", f),
         {"a/up": "a folder in a class folder"},
     ),
+    "JPEG by its names": (
+        lambda f: put(f, {"c/README.txt": b"", "a/x.jfif": JPEG, "a/x.jpe": JPEG}),
+        {"c/README.txt": "no image by its name"},
+    ),
     "pipe": (lambda f: os.mkfifo(f / "a" / "x.png"), {"a/x.png": "no regular file"}),
     "one name in two forms": (
         lambda f: put(f, good("e\u0301", "\u00e9")),
@@ -165,6 +169,47 @@ def test_what_does_not_belong_into_a_folder_is_named(name, tmp_path):
     plural = "s" * (len(wanted) > 1)
     assert told.startswith(f"{len(wanted)} problem{plural} with the images: ")
     assert all(f"{tmp_path}/{path}: {why}" in told for path, why in wanted.items())
+
+
+# Folders of a data set that is divided already, and what is told of its parts.
+DIVIDED = {
+    "three parts": (
+        good("train/a", "train/b", "val/a", "test/a"),
+        ("train/, test/, val/", "--data {f}/train --test-data {f}/test,", "--val-fraction"),
+    ),
+    "two parts": (
+        good("Training/a", "validation/a"),
+        ("Training/, validation/", "--data {f}/Training --test-data {f}/validation,", ""),
+    ),
+    "one part": (good("train/a", "train/b"), ("got train/,", "--data {f}/train,", "")),
+    "beside others": (
+        good("train/a", "test/a", "masks"),
+        ("train/, test/", "--data {f}/train --test-data {f}/test,", ""),
+    ),
+    "images in the parts": (
+        good("train", "test"),
+        ("train/, test/", "--data {f}/train --test-data {f}/test,", ""),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DIVIDED)
+def test_a_data_set_that_is_divided_already_is_told_with_the_options_for_its_parts(name, tmp_path):
+    files, (parts, options, more) = DIVIDED[name]
+    put(tmp_path, files)
+    told = refusal(tmp_path)
+    assert told.startswith(f"{tmp_path} must hold one folder a class (got ")
+    assert parts in told
+    assert options.format(f=tmp_path) in told
+    assert more in told
+    with pytest.raises(ValueError, match="to evaluate, give one of them"):
+        inputs.to_evaluate(str(tmp_path), tmp_path, SIDE, None)
+
+
+def test_classes_may_be_called_like_parts(tmp_path):
+    """A train is a vehicle."""
+    put(tmp_path, good("train", "bus", "test"))
+    assert class_folders.list_folder(tmp_path, SIDE).classes == ("bus", "test", "train")
 
 
 def test_what_may_not_be_read_is_named(tmp_path, monkeypatch):
@@ -238,20 +283,21 @@ def test_classes_of_test_data_are_known_by_their_names(tmp_path):
     train_data = put(tmp_path / "train", good("e\u0301", "f"))
     test_data = put(tmp_path / "test", good("\u00e9", "f"))
     line = f"--method scratch --data {train_data} --test-data {test_data} --batch-size 2"
-    splits = inputs.load_splits(cli.parse(Config, "experiments.train", line.split()))
+    splits = inputs.load_splits(cli.parse(Config, "l2t train", line.split()))
     assert splits.train.classes == splits.test.classes == ("f", "\u00e9")
     put(test_data, good("g"))
     told = refusal(train_data, f"--test-data={test_data}")
-    assert "test data of 3 classes (f, g, \u00e9, …) came" in told
-    assert told.endswith("not among them: g")
+    assert f"the classes of --test-data {test_data} must be among those of --data" in told
+    assert "(got g): " in told
+    assert told.endswith(f"has f, g, \u00e9; --data {train_data} has f, \u00e9")
 
 
 def test_one_class_is_nothing_to_train_on_but_to_test_on(tmp_path):
     put(tmp_path, good("a"))
-    assert refusal(tmp_path).endswith(f"{tmp_path} of 1 class came; wanted two or more")
+    assert refusal(tmp_path).startswith(f"--data {tmp_path} must have two classes or more")
     test = put(tmp_path.with_name("train"), good("a", "b"))
     line = f"--method scratch --data {test} --test-data {tmp_path} --batch-size 2"
-    splits = inputs.load_splits(cli.parse(Config, "experiments.train", line.split()))
+    splits = inputs.load_splits(cli.parse(Config, "l2t train", line.split()))
     assert splits.test.labels.tolist() == [0] * 4
     assert "holds no folder; wanted one a class" in refusal(tmp_path / "a")
     (only,) = load.in_memory(inputs.to_evaluate(str(tmp_path), tmp_path, SIDE, None))

@@ -139,7 +139,7 @@ def test_the_meta_step_is_taken_in_the_first_of_every_k_iterations():
             info = info._replace(outer_loss=0.0, meta_gradient_norm=0.0, meta_step=False)
             seen = seen._replace(outer_loss=0.0, meta_gradient_norm=0.0)
         chex.assert_trees_all_close((state, seen), (expected, info), rtol=1e-10, atol=1e-14)
-    with pytest.raises(ValueError, match="meta_every=0 came; wanted 1 or more"):
+    with pytest.raises(ValueError, match=r"meta_every.*\(got 0\)"):
         setting(meta_every=0)
 
 
@@ -270,7 +270,7 @@ def test_what_does_not_fit_is_told():
         start(PAIRS, target=flat_features(target))
     with pytest.raises(ValueError, match="wanted the same number of samples"):
         start(PAIRS, batch=Batch(batch.images, batch.labels[:3]))
-    with pytest.raises(ValueError, match="unroll_steps=-1 came; wanted 0 or more"):
+    with pytest.raises(ValueError, match=r"unroll_steps.*\(got -1\)"):
         l2t_jax.l2t(source, target, PAIRS, unroll_steps=-1, **optimizers)
     method, variables, state = setting()
     with pytest.raises(ValueError, match="wanted the same number of samples"):

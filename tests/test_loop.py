@@ -9,10 +9,12 @@ from small import network
 
 from experiments.data.dataset import Dataset
 from experiments.data.in_memory import InMemory
+from experiments.options import builders
+from experiments.options.builders import Parts
 from experiments.options.train_options import Config
 from experiments.runs import inputs
 from experiments.system import devices
-from experiments.training import build, jitted, loop, schedules, step_info
+from experiments.training import jitted, loop, schedules, step_info
 from l2t_jax import Method, target_variables
 
 
@@ -25,8 +27,8 @@ def dataset(seed: int, size: int) -> Dataset:
 def methods_to_test() -> dict[str, Method]:
     net, config = network((4, 5)), Config(method="l2t-ww", unroll_steps=1, meta_lr=0.01)
     return {
-        "scratch": build.make(Config(method="scratch"), None, net, []),
-        "l2t-ww": build.make(config, net, net, [(0, 0), (1, 1)]),
+        "scratch": builders.scratch(config, Parts(None, net)),
+        "l2t-ww": builders.l2t_ww(config, Parts(net, net, [(0, 0), (1, 1)])),
     }
 
 

@@ -166,12 +166,14 @@ def test_a_network_is_evaluated_on_a_sets_own_test_images(name, weights, tmp_pat
     line = (f"--network resnet8 --weights {weights('resnet8', 2)} --data {name} "
             f"--data-dir {tmp_path} --predictions {file}")  # fmt: skip
     with quick_compiler():
-        assert cli.run(evaluate.main, evaluate.Options, prog="evaluate", args=line.split()) == 0
+        assert cli.run(evaluate.main, evaluate.Options, prog="l2t evaluate", args=line.split()) == 0
     # All logits of a network of zeros are alike: it says class 0, which half of the images are.
-    assert capsys.readouterr().out == "2 of 4 right: 50.00 %\n"
+    first, warning = capsys.readouterr().out.splitlines()
+    assert first.startswith("2 of 4 right: 50.00 % (the 2 classes taken by order")
+    assert warning.startswith("warning: only 4 labelled images")
     assert np.load(file)["predictions"].tolist() == [0] * 4
     line = line.replace(f"--data-dir {tmp_path}", f"--data-dir {tmp_path / 'none'}")
-    assert cli.run(evaluate.main, evaluate.Options, prog="evaluate", args=line.split()) == 2
+    assert cli.run(evaluate.main, evaluate.Options, prog="l2t evaluate", args=line.split()) == 2
     assert f"evaluate: error: {name} came, and no folder" in capsys.readouterr().err
 
 
@@ -237,7 +239,7 @@ def test_a_set_that_is_not_there_is_told_at_once_with_where_to_put_it(name, tmp_
     """Nothing is downloaded."""
     begin = time.perf_counter()
     line = f"--method scratch --data {name} --data-dir {tmp_path} --run-dir {tmp_path / 'run'}"
-    assert cli.run(train.main, Config, prog="experiments.train", args=line.split()) == 2
+    assert cli.run(train.main, Config, prog="l2t train", args=line.split()) == 2
     assert time.perf_counter() - begin < 5
     wanted = public_sets.SETS[name]
     assert (
@@ -262,7 +264,7 @@ def test_a_sets_broken_images_are_named_together(loader, tmp_path):
         path.write_bytes(path.read_bytes()[:60])
     line = f"--method scratch --data mit67 --data-dir {tmp_path} --batch-size 2 --loader {loader}"
     with pytest.raises(ValueError, match="2 problems with the images: ") as caught:
-        inputs.load_splits(cli.parse(Config, "experiments.train", line.split()))
+        inputs.load_splits(cli.parse(Config, "l2t train", line.split()))
     assert all(f"{path}: image file is truncated" in str(caught.value) for path in broken)
 
 
@@ -325,7 +327,7 @@ def test_lists_that_do_not_go_together_are_told(tmp_path):
 
 def test_a_task_sets_the_papers_settings_and_options_beside_it_win():
     def parse(*args: str) -> Config:
-        return cli.parse(Config, "experiments.train", list(args))
+        return cli.parse(Config, "l2t train", list(args))
 
     for name in tasks.TASKS:
         config = parse("--task", name)
@@ -361,7 +363,7 @@ def test_a_task_gets_to_its_first_step_with_one_line(name, weights, tmp_path, mo
     line = (f"--task {name} --source-weights {files} --batch-size 4 --val-fraction 0.2 "
             f"--per-class 4 --workers 0 --data-dir {tmp_path} "
             f"--run-dir {tmp_path / 'run'}")  # fmt: skip
-    assert cli.run(train.main, Config, prog="experiments.train", args=line.split()) == 1
+    assert cli.run(train.main, Config, prog="l2t train", args=line.split()) == 1
     out, error = capsys.readouterr()
     assert error.endswith("train: error: that will do\n")
     pairs = {"resnet18": 16, "vgg9_bn": 15 * len(task["source"])}[task["target"]]

@@ -12,9 +12,7 @@ from experiments.reference import records, replay
 
 
 def run(*args: object) -> int:
-    return cli.run(
-        parity.main, parity.Options, prog="experiments.parity", args=[str(a) for a in args]
-    )
+    return cli.run(parity.main, parity.Options, prog="l2t parity", args=[str(a) for a in args])
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from experiments.data import public_sets
 from experiments.data.tfds import INSTALL, preparation
 from experiments.options import cli
 from experiments.options.train_options import Config
+from experiments.system import extra
 
 ROOT = Path(experiments.__file__).parents[1]
 # Name here and there, number of classes, and the archives with the members of each.
@@ -149,8 +150,8 @@ from experiments.options import cli
 from experiments.runs import inputs
 from experiments.system import devices
 from experiments.options.train_options import Config
-line = "--method scratch --data tfds:stl10 --image-size 128 --batch-size 4 --workers 1"
-config = cli.parse(Config, "experiments.train", [*line.split(), "--data-dir", sys.argv[1]])
+line = "--method scratch --data tfds:stanford_dogs --image-size 96 --batch-size 50 --workers 1"
+config = cli.parse(Config, "l2t train", [*line.split(), "--data-dir", sys.argv[1]])
 if __name__ == "__main__":
     splits = inputs.load_splits(config)
     with inputs.training_data(config, splits.train, devices.all_devices(), 0) as training:
@@ -165,23 +166,19 @@ if __name__ == "__main__":
     result = subprocess.run(
         [sys.executable, script, prepared],
         check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
     )
-    assert result.stdout.splitlines() == ["4 128 128 3 4"] * 3
+    assert result.stdout.splitlines() == ["50 96 96 3 50"] * 3
 
 
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ('"array_record"', '"tfrecord"', "files of the format tfrecord came; wanted array_record"),
-        ('"name": "test"', '"name": "rest"', "parts train, rest came, without test; wanted"),
-        (
-            '"featureKey": "label"',
-            '"featureKey": "id"',
-            "wanted an image of whole numbers and",
-        ),
+        ('"array_record"', '"tfrecord"', r"must be of the format array_record \(got tfrecord\)"),
+        ('"name": "test"', '"name": "rest"', r"must have test \(got the parts train, rest\)"),
+        ('"featureKey": "label"', '"featureKey": "id"', r"\(got \('image', 'id'\) among "),
     ],
 )
 def test_a_prepared_set_of_another_form_is_told(old, new, told, prepared, tmp_path):
@@ -210,7 +207,7 @@ def hosts(monkeypatch) -> list[str]:
 def refusal(capsys, *args: object) -> str:
     """The one line with which a run on such data is refused."""
     line = ["--method", "scratch", *(str(arg) for arg in args)]
-    assert cli.run(train.main, Config, prog="experiments.train", args=line) == 2
+    assert cli.run(train.main, Config, prog="l2t train", args=line) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     return error
@@ -236,13 +233,13 @@ def test_a_name_of_no_set_is_told(data, tmp_path, capsys, hosts):
 def test_a_set_with_test_images_of_its_own_takes_no_others(capsys):
     error = refusal(capsys, "--data", "tfds:cifar10", "--test-data", "digits")
     assert "--test-data" in error
-    assert "it has test images of its own" in error
+    assert "has test images of its own" in error
 
 
 def test_a_library_that_is_not_installed_is_told(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     error = refusal(capsys, "--data", "tfds:cifar10", "--data-dir", tmp_path)
-    assert 'run: pip install "l2t_jax[experiments]"' in error
+    assert f"run: {extra.INSTALL}" in error
 
 
 def test_the_extras_that_messages_name_install_what_is_missing():

@@ -161,7 +161,7 @@ def test_workers_are_for_large_sets(photos, options, images, expected):
 
 
 def run(*args: object) -> int:
-    return cli.run(train.main, Config, prog="experiments.train", args=[str(a) for a in args])
+    return cli.run(train.main, Config, prog="l2t train", args=[str(a) for a in args])
 
 
 OPTIONS = ("--method", "scratch", "--target", "resnet8", "--image-size", 8, "--batch-size", 6,
@@ -188,7 +188,7 @@ def test_the_command_trains_by_workers(photos, tmp_path, capsys, interrupt):
     assert lines[-1]["train"]["loss"] < lines[0]["train"]["loss"]
     options = ("--network", "resnet8", "--weights", str(folder / "target.safetensors"))
     options += ("--data", str(photos), "--image-size", "8")
-    assert cli.run(evaluate.main, evaluate.Options, prog="evaluate", args=list(options)) == 0
+    assert cli.run(evaluate.main, evaluate.Options, prog="l2t evaluate", args=list(options)) == 0
     assert " of 30 right" in capsys.readouterr().out
 
 

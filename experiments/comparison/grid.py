@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..options import cli
+from ..options.methods import METHODS
 from ..options.train_options import Config
 
-TRAIN = f"{cli.PACKAGE}.train"
+TRAIN = "l2t train"
 # A comma between options, not one within a list of pairs.
 COMMA = re.compile(r",(?=[a-z][a-z_-]*=)")
 # Options of a run that are not for the user of a comparison to give, and what is instead.
@@ -140,7 +141,7 @@ def configure(text: str, task: str | None, common: Sequence[str]) -> Config:
     """The options of a method on a task, before seed, number of images and folder."""
     method, own = read_method(text)
     words = [*common, "--method", method, *(["--task", task] if task else [])]
-    if method == "scratch":
+    if method in METHODS and METHODS[method].sources == "none":
         words.append("--source-weights")  # none: those in common are for the other methods
     try:
         config = cli.parse(Config, TRAIN, [*words, *own])
@@ -148,9 +149,7 @@ def configure(text: str, task: str | None, common: Sequence[str]) -> Config:
     except ValueError as error:
         where = f" on {task}" if task else ""
         raise ValueError(f"--methods {text}{where}: {error}") from None
-    for path in config.source_weights:
-        if not path.is_file():
-            raise FileNotFoundError(f"--source-weights {path} came, and there is no such file")
+    config.check_weights()
     return config
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 from ..options import cli
-from ..runs import resume
+from ..runs import layout, resume
 from ..system import files
-from . import grid, processes
+from . import processes
 from .grid import Run
 
 Start = Callable[[list[str], BinaryIO, dict[str, str]], processes.Child]
@@ -44,8 +44,8 @@ class Progress:
                 self.skipped.append(run)
                 self._left.remove(run)
                 return None
-            command = [sys.executable, "-m", grid.TRAIN, *cli.arguments(run.config)]
-            self._tell(run, "goes on" if (run.folder / resume.CHECKPOINTS).exists() else "starts")
+            command = [sys.executable, "-m", f"{cli.PACKAGE}.train", *cli.arguments(run.config)]
+            self._tell(run, "goes on" if (run.folder / layout.CHECKPOINTS).exists() else "starts")
             self._begun[run] = time.monotonic()
             return self._start(command, log, processes.environment(self._at_once))
 
@@ -63,6 +63,8 @@ class Progress:
         # The latest run of a kind tells the most about the next, which has as many images or more.
         self._rates[kind(run)] = seconds / work(run)
         text = f"test accuracy {100 * result['test_accuracy']:.2f} %, {duration(seconds)}"
+        if warnings := result.get("warnings"):
+            text += f"; {len(warnings)} warning{'s' * (len(warnings) > 1)} (log: {run.log})"
         if self._left:
             text += f"; about {duration(self._seconds_left())} left"
         self._tell(run, text)

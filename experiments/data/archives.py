@@ -67,8 +67,7 @@ def labelled(
     """Images in memory, whose labels are checked."""
     if labels.min() < 0 or labels.max() >= len(classes):
         raise ValueError(
-            f"{root}: labels from {labels.min()} to {labels.max()} came; wanted 0 to "
-            f"{len(classes) - 1}"
+            f"{root}: labels must be 0 to {len(classes) - 1} (got {labels.min()} to {labels.max()})"
         )
     return Dataset(np.ascontiguousarray(images), labels, classes)
 

@@ -11,7 +11,15 @@ import numpy as np
 
 from .image_files import Folder, ImageFiles, default_crop_share, shown, tell
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
+# Browsers save JPEGs as .jfif.
+JPEG = (".jpg", ".jpeg", ".jfif", ".jpe")
+SUFFIXES = (".png", *JPEG, ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
+# What the parts of a data set are called that is divided already, by what they are for.
+PARTS = {
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "val": ("val", "valid", "validation", "dev"),
+}
 # What systems leave behind, beside hidden files.
 LEFT_OUT = {"thumbs.db", "desktop.ini", "__macosx"}
 FOLDER, FILE = "folder", "file"
@@ -39,6 +47,7 @@ def list_folder(root: Path, size: int, crop_share: float | None = None) -> Image
     """
     problems: list[str] = []
     classes = class_folders(root, problems)
+    check_classes(root, classes)
     names, labels = [], []
     for label, folder in enumerate(classes.values()):
         found = images_of(folder, problems)
@@ -75,6 +84,41 @@ def class_folders(root: Path, problems: list[str]) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def check_classes(root: Path, classes: dict[str, Path]) -> None:
+    """Raises a ValueError where class folders look like the parts of a divided data set.
+
+    They do by their names, if there are no others or if folders alone are in them.
+    """
+    found = {
+        part: folder
+        for part, names in PARTS.items()
+        for name, folder in classes.items()
+        if name.lower() in names
+    }
+    nested = [folder for folder in found.values() if holds_folders_alone(folder)]
+    if not nested and not (len(found) == len(classes) > 1):
+        return
+    got = ", ".join(f"{folder.name}/" for folder in found.values())
+    parts = {"--data": found.get("train"), "--test-data": found.get("test", found.get("val"))}
+    options = " ".join(f"{option} {folder}" for option, folder in parts.items() if folder)
+    held_out = "; validation images are held out of the training images (--val-fraction)"
+    raise ValueError(
+        f"{root} must hold one folder a class (got {got}, which look like parts of a data set that "
+        f"is divided already); to train, give the parts as {options}, to evaluate, give one of them"
+        + (held_out if len(found) == len(PARTS) else "")
+    )
+
+
+def holds_folders_alone(folder: Path) -> bool:
+    """Whether a folder has folders in it, and no image."""
+    found = [
+        kind
+        for path, kind in entries(folder, [])
+        if kind == FOLDER or path.suffix.lower() in SUFFIXES
+    ]
+    return FOLDER in found and FILE not in found
+
+
 def images_of(folder: Path, problems: list[str]) -> list[str]:
     """The names of a class' images, sorted; adds what is wrong to the problems."""
     names = []
@@ -102,7 +146,7 @@ def images_below(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise ValueError(f"{path} came, and there is no such image or folder")
+        raise ValueError(f"{path}: no such image or folder")
     problems: list[str] = []
     found: list[Path] = []
     folders = [path]
@@ -115,7 +159,7 @@ def images_below(path: Path) -> list[Path]:
                 found.append(entry)
     tell(problems)
     if not found:
-        raise ValueError(f"{path} has no image; wanted some in {', '.join(SUFFIXES)}")
+        raise ValueError(f"{path} must have an image in {', '.join(SUFFIXES)} (got none)")
     return sorted(found)
 
 

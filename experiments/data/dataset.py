@@ -13,6 +13,7 @@ class Images(Protocol):
     Attributes:
       labels: int32, ``[N]``, from 0 to the number of classes minus 1.
       classes: the classes' names, in the labels' order.
+      named: whether the classes have names, not just the numbers of their labels.
       image_shape: height, width and channels, the same for all.
     """
 
@@ -23,6 +24,9 @@ class Images(Protocol):
     def classes(self) -> tuple[str, ...]: ...
 
     @property
+    def named(self) -> bool: ...
+
+    @property
     def image_shape(self) -> tuple[int, int, int]: ...
 
     def take(self, indices: np.ndarray) -> Self:
@@ -31,6 +35,10 @@ class Images(Protocol):
 
     def load(self, indices: np.ndarray) -> np.ndarray:
         """The images at these indices, uint8 RGB."""
+        ...
+
+    def relabelled(self, labels: np.ndarray, classes: tuple[str, ...]) -> Self:
+        """The same samples with other labels, of other classes."""
         ...
 
 
@@ -44,11 +52,13 @@ class Dataset(NamedTuple):
       images: uint8 RGB, ``[N, H, W, 3]``.
       labels: int32, ``[N]``, from 0 to the number of classes minus 1.
       classes: the classes' names, in the labels' order.
+      named: whether the classes have names, not just the numbers of their labels.
     """
 
     images: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
+    named: bool = True
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -63,6 +73,10 @@ class Dataset(NamedTuple):
     def load(self, indices: np.ndarray) -> np.ndarray:
         """The images at these indices."""
         return self.images[indices]
+
+    def relabelled(self, labels: np.ndarray, classes: tuple[str, ...]) -> Dataset:
+        """The same images with other labels, of other classes."""
+        return self._replace(labels=labels, classes=classes)
 
 
 class Splits(NamedTuple, Generic[Part]):
@@ -118,8 +132,8 @@ def per_class(data: Part, count: int, seed: int) -> Part:
     sizes = np.bincount(data.labels, minlength=len(data.classes))
     if count < 1 or count > sizes.min():
         raise ValueError(
-            f"{count} images per class came; wanted 1 to {sizes.min()}, the size of the smallest "
-            f"class ({data.classes[int(sizes.argmin())]}) in the training part"
+            f"--per-class must be 1 to {sizes.min()}, the size of the smallest class "
+            f"({data.classes[int(sizes.argmin())]}) in the training part (got {count})"
         )
     generator = np.random.default_rng(seed)
     chosen = [
@@ -127,20 +141,3 @@ def per_class(data: Part, count: int, seed: int) -> Part:
         for label in range(len(data.classes))
     ]
     return data.take(np.sort(np.concatenate(chosen)))
-
-
-def check_test(train: Images, test: Images) -> None:
-    """Raises a ValueError unless test images and labels are of the training data's kind."""
-    if test.image_shape != train.image_shape:
-        raise ValueError(
-            f"test images of shape {test.image_shape} came; wanted {train.image_shape}, as in the "
-            "training data"
-        )
-    # Fewer classes will do where they are the first ones: their labels mean the same.
-    if test.classes != train.classes[: len(test.classes)]:
-        unknown = [name for name in test.classes if name not in train.classes]
-        raise ValueError(
-            f"test data of {len(test.classes)} classes ({', '.join(test.classes[:3])}, …) came; "
-            f"wanted the training data's {len(train.classes)} ({', '.join(train.classes[:3])}, …)"
-            + (f"; not among them: {', '.join(unknown[:3])}" if unknown else "")
-        )

@@ -65,9 +65,18 @@ class ImageFiles(NamedTuple):
         """Height, width and channels."""
         return self.size, self.size, 3
 
+    @property
+    def named(self) -> bool:
+        """Classes of images in files always have names."""
+        return True
+
     def take(self, indices: np.ndarray) -> ImageFiles:
         """The samples at these indices."""
         return self._replace(names=self.names[indices], labels=self.labels[indices])
+
+    def relabelled(self, labels: np.ndarray, classes: tuple[str, ...]) -> ImageFiles:
+        """The same images with other labels, of other classes."""
+        return self._replace(labels=labels, classes=classes)
 
     def load(self, indices: np.ndarray) -> np.ndarray:
         """The images at these indices, uint8 RGB, decoded by as many threads as there are cores.

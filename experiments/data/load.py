@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ..system import npz
+from . import class_names
 from .class_folders import list_folder
 from .dataset import Dataset
 from .image_files import ImageFiles, tell
 
 MAX_CLASSES = 100_000  # a file of few bytes could name any number
+
+
+def check_exists(source: str) -> None:
+    """Raises a FileNotFoundError where data are neither the digits nor a file or folder."""
+    if source != "digits" and not Path(source).exists():
+        raise FileNotFoundError(
+            f"no such data: {source}; give digits, an .npz file, a folder or a public set's name"
+        )
 
 
 def load(source: str, image_size: int, crop_share: float | None = None) -> Dataset | ImageFiles:
@@ -32,11 +43,10 @@ def load(source: str, image_size: int, crop_share: float | None = None) -> Datas
       ValueError: the data are not of the described form.
       OSError: they cannot be read.
     """
+    check_exists(source)
     if source == "digits":
         return digits(image_size)
     path = Path(source)
-    if not path.exists():
-        raise FileNotFoundError(f"no such data: {source}; wanted digits, an .npz file or a folder")
     if path.is_dir():
         return list_folder(path, image_size, crop_share)
     return read_npz(path)
@@ -84,38 +94,48 @@ def read_npz(path: Path) -> Dataset:
     if missing := [key for key in ("images", "labels") if key not in arrays]:
         raise ValueError(f"{path} has no {' and no '.join(missing)}, only {', '.join(arrays)}")
     images, labels = arrays["images"], arrays["labels"]
-    names = None
-    if "classes" in arrays:
-        if arrays["classes"].size > MAX_CLASSES:
-            raise ValueError(
-                f"{path}: {arrays['classes'].size} classes came; wanted at most {MAX_CLASSES}"
-            )
-        names = [str(name) for name in arrays["classes"].ravel()]
     if images.ndim == 3:
         images = images[..., None]
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise ValueError(
-            f"{path}: images of shape {images.shape} and type {images.dtype} came; wanted uint8, "
-            "[N, H, W, 3] or greys [N, H, W]"
+            f"{path}: images must be uint8, [N, H, W, 3] or greys [N, H, W] (got shape "
+            f"{images.shape} and type {images.dtype})"
         )
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != len(images):
         raise ValueError(
-            f"{path}: labels of shape {labels.shape} and type {labels.dtype} came; wanted "
-            f"{len(images)} integers, one an image"
+            f"{path}: labels must be {len(images)} integers, one an image (got shape "
+            f"{labels.shape} and type {labels.dtype})"
         )
     if not images.size:
         raise ValueError(f"{path} holds no image: shape {images.shape}")
-    if names is None and labels.max() >= len(labels):
-        raise ValueError(
-            f"{path}: label {labels.max()} came among {len(labels)} images; wanted fewer classes "
-            "than images, numbered from 0, or names of the classes (classes)"
-        )
-    count = int(labels.max()) + 1 if names is None else len(names)
-    if labels.min() < 0 or labels.max() >= count:
-        raise ValueError(
-            f"{path}: labels from {labels.min()} to {labels.max()} came; wanted 0 to {count - 1}"
-        )
-    classes = tuple(names or (str(label) for label in range(count)))
+    names = names_of(path, arrays["classes"]) if "classes" in arrays else None
+    check_labels(path, labels, names)
     if images.shape[-1] == 1:
         images = np.repeat(images, 3, axis=-1)
-    return Dataset(images, labels.astype(np.int32), classes)
+    classes = class_names.numbers(int(labels.max()) + 1) if names is None else names
+    return Dataset(images, labels.astype(np.int32), classes, named=names is not None)
+
+
+def names_of(path: Path, array: np.ndarray) -> tuple[str, ...]:
+    """The names of an npz file's classes, in Unicode's composed form as those of a folder."""
+    if array.size > MAX_CLASSES:
+        raise ValueError(f"{path}: classes must be at most {MAX_CLASSES} names (got {array.size})")
+    names = tuple(unicodedata.normalize("NFC", str(name)) for name in array.ravel())
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(
+            f"{path}: classes must name every class once (got {class_names.listed(twice)} again)"
+        )
+    return names
+
+
+def check_labels(path: Path, labels: np.ndarray, names: tuple[str, ...] | None) -> None:
+    """Raises a ValueError unless all labels are numbers of classes."""
+    count = MAX_CLASSES if names is None else len(names)
+    outside = labels[(labels < 0) | (labels >= count)]
+    if not outside.size:
+        return
+    named = "" if names is None else f", as classes names {count}"
+    raise ValueError(
+        f"{path}: labels must be 0 to {count - 1}{named} (got {labels.min()} to {labels.max()}, "
+        f"outside {len(outside)} times){class_names.ignored(outside)}"
+    )

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..system import extra
 from .image_files import ImageFiles, default_crop_share
 
 PREFIX = "tfds:"
-# What TensorFlow Datasets needs beside itself to prepare a set.
+# TensorFlow Datasets needs more than itself to prepare a set.
 INSTALL = 'pip install "l2t_jax[prepare]"'
 
 
@@ -85,15 +86,16 @@ def read(
     info = tfds().builder_from_directory(folder).info
     if info.file_format is None or info.file_format.value != "array_record":
         raise ValueError(
-            f"{folder}: files of the format {info.file_format and info.file_format.value} came; "
-            f"wanted array_record (remove the folder, then: {command(name, data_dir)})"
+            f"{folder}: files must be of the format array_record (got "
+            f"{info.file_format and info.file_format.value}); remove the folder, then: "
+            f"{command(name, data_dir)}"
         )
     image, label = image_and_label(folder, info)
     test = "validation" if "test" not in info.splits and "validation" in info.splits else "test"
     if missing := {"train", test} - set(info.splits):
         raise ValueError(
-            f"{folder}: parts {', '.join(info.splits)} came, without {' and '.join(missing)}; "
-            "wanted train and test"
+            f"{folder}: the set must have {' and '.join(sorted(missing))} (got the parts "
+            f"{', '.join(info.splits)})"
         )
     wanted = PUBLISHED.get(name.partition(":")[0])
     classes = tuple(info.features[label].names)
@@ -105,8 +107,11 @@ def read(
         get = reader(folder, part, (label, *([key] if key else [])))
         records = [get(i) for i in range(count)]
         labels = np.array([record[label] for record in records], np.int32)
-        if not count or labels.min() < 0:
-            raise ValueError(f"{folder}: images without a class came in the part {part}")
+        if not count or labels.min() < 0 or labels.max() >= len(classes):
+            got = f"{labels.min()} to {labels.max()}" if count else "no image"
+            raise ValueError(
+                f"{folder}: labels of the part {part} must be 0 to {len(classes) - 1} (got {got})"
+            )
         order = np.arange(count)
         if wanted:
             order = official_order(part, [record[key] for record in records] if key else count)
@@ -144,8 +149,8 @@ def image_and_label(folder: Path, info: Any) -> tuple[str, str]:
         or np.dtype(info.features[keys[0]].np_dtype).kind != "u"  # others are no real PNG
     ):
         raise ValueError(
-            f"{folder}: a set of {', '.join(info.features)} with the supervised keys {keys} came; "
-            "wanted an image of whole numbers and its class as such keys"
+            f"{folder}: the set's supervised keys must be an image of whole numbers and its class "
+            f"(got {keys} among {', '.join(info.features)})"
         )
     return keys
 
@@ -230,6 +235,6 @@ def tfds() -> Any:
     except ImportError as error:
         raise ValueError(
             f"{PREFIX}NAME needs TensorFlow Datasets, which cannot be imported ({error}); run: "
-            'pip install "l2t_jax[experiments]"'
+            f"{extra.INSTALL}"
         ) from None
     return tensorflow_datasets

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import safetensors.numpy
 
-from l2t_jax import Network, Variables
+from l2t_jax import Network, Variables, output_shapes
 from l2t_jax.models import (
     cifar_resnet,
     from_torch,
@@ -20,6 +22,7 @@ from l2t_jax.models import (
     vit,
 )
 from l2t_jax.models.resnet import IMAGENET_STAGES
+from l2t_jax.models.vgg import STAGES as VGG_STAGES
 from l2t_jax.models.vit import SIZES
 
 from ..system.files import replacing
@@ -49,21 +52,31 @@ def network(name: str, classes: int, precision: str = "float32") -> Network:
     Raises:
       ValueError: an unknown name or depth, no class, or a precision that the network lacks.
     """
-    transformer = re.fullmatch(r"vit_([a-z]+)_patch(\d{1,4})", name)
-    if transformer is not None:
+    return find(name, precision)(classes)
+
+
+def find(name: str, precision: str = "float32") -> Callable[[int], Network]:
+    """What makes the network of that name from a number of classes; builds none.
+
+    Raises:
+      ValueError: an unknown name or depth, or a precision that the network lacks.
+    """
+    match = re.fullmatch(r"(vit)_([a-z]+)_patch(\d{1,4})", name)
+    if match is not None and match[2] in SIZES and int(match[3]) > 0:
         if precision != "float32":
-            raise ValueError(f"{precision} came for {name}; vision transformers are float32 only")
-        return vit(transformer[1], classes, patch=int(transformer[2]))
+            raise ValueError(f"--precision must be float32 for {name} (got {precision})")
+        return partial(vit, match[2], patch=int(match[3]))
     match = re.fullmatch(r"(cifar-resnet|resnet|vgg)(\d{1,4})(_bn)?", name)
-    if match is None or (match[3] and match[1] != "vgg"):
-        raise ValueError(f"unknown network {name!r}; known are {NAMES}")
-    depth = int(match[2])
-    operands = None if precision == "float32" else precision
-    if match[1] == "vgg":
-        return vgg(depth, classes, batch_norm=match[3] is not None, operands=operands)
-    imagenet = match[1] == "resnet" and depth in IMAGENET_STAGES
-    resnet = imagenet_resnet if imagenet else cifar_resnet
-    return resnet(depth, classes, operands=operands)
+    if match is not None:
+        form, depth, batch_norm = match[1], int(match[2]), match[3] is not None
+        operands = None if precision == "float32" else precision
+        if form == "vgg" and depth in VGG_STAGES:
+            return partial(vgg, depth, batch_norm=batch_norm, operands=operands)
+        if form == "resnet" and depth in IMAGENET_STAGES and not batch_norm:
+            return partial(imagenet_resnet, depth, operands=operands)
+        if form != "vgg" and depth >= 8 and depth % 6 == 2 and not batch_norm:
+            return partial(cifar_resnet, depth, operands=operands)
+    raise ValueError(f"a network must be {NAMES} (got {name})")
 
 
 def load(
@@ -84,7 +97,7 @@ def load(
       ValueError: an unknown name, or a file that does not fit the network.
       OSError: the file cannot be read.
     """
-    network(name, 1)  # an unknown name is told before the file is read
+    make = find(name, precision)  # an unknown name is told before the file is read
     try:
         state_dict = torch_formats.find_state_dict(torch_formats.read(path.read_bytes()))
         heads = [head for head in HEADS if f"{head}.weight" in state_dict]
@@ -95,7 +108,7 @@ def load(
             raise ValueError(
                 f"a classifier of shape {list(shape)} came; wanted [classes, features]"
             )
-        found = network(name, shape[0], precision)
+        found = make(shape[0])
         images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
         like = jax.eval_shape(found.init, jax.random.key(0), images)
         variables = from_torch(state_dict, like)
@@ -106,6 +119,12 @@ def load(
         lambda leaf: jax.random.key(0) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf,
         variables,
     )
+
+
+def classes_of(network: Network, variables: Variables, image_shape: tuple[int, ...]) -> int:
+    """Number of a network's logits."""
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    return output_shapes(network, variables, images).logits.shape[-1]
 
 
 def save(path: Path, variables: Variables) -> None:

@@ -41,7 +41,7 @@ def run(
     Args:
       main: the command; takes the options and returns the exit code.
       options: a dataclass that describes the options.
-      prog: the command's module, such as ``experiments.train``.
+      prog: how the command is called, such as ``l2t train``.
       args: the command line; that of the process if None.
       hint: what to say besides to who gives a command line that does not parse.
 
@@ -57,7 +57,7 @@ def run(
             traceback.print_exc()
         kind, code = kind_and_code(error)
         message = " ".join(text(error).split())
-        line = ": ".join(filter(None, (prog.rsplit(".", 1)[-1], kind, message)))
+        line = ": ".join(filter(None, (prog.rsplit(" ", 1)[-1], kind, message)))
         print(line, file=sys.stderr)
         return code
 
@@ -86,8 +86,8 @@ def parse(options: type[Options], prog: str, args: list[str] | None, hint: str =
             read = partial(
                 tyro.cli,
                 options,
-                prog=f"python -m {prog}",
-                description=description(options, prog),
+                prog=prog,
+                description=f"{inspect.getdoc(options)}\n\n{HELP}",
                 args=args,
                 config=(tyro.conf.FlagConversionOff,),
             )
@@ -98,15 +98,8 @@ def parse(options: type[Options], prog: str, args: list[str] | None, hint: str =
     except SystemExit as stop:
         if not stop.code:
             raise
-        more = "; ".join(filter(None, (hint, f"python -m {prog} --help lists all options")))
+        more = "; ".join(filter(None, (hint, f"{prog} --help lists all options")))
         raise ValueError(f"{first_message(errors.getvalue())} ({more})") from None
-
-
-def description(options: type, prog: str) -> str:
-    """What the help says of a command, which may be installed under another package's name."""
-    written = inspect.getdoc(options) or ""
-    package = prog.rpartition(".")[0]
-    return f"{written.replace('python -m experiments.', f'python -m {package}.')}\n\n{HELP}"
 
 
 def arguments(options: Any) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from ..data.public_sets import SETS
+from ..data.load import check_exists
+from ..data.public_sets import SETS, is_public
 
 # Where a run's files are, what it ran on and how it was kept, which its figures do not depend on.
 PLACES = {
@@ -122,6 +123,12 @@ class RunOptions(ABC):
                 "or none with workers, crop-flip or none with memory"
             )
         self._check_processes()
+
+    def check_files(self) -> None:
+        """Raises a FileNotFoundError for the first option that names a file that is not there."""
+        for source in (self.data, self.test_data):
+            if source is not None and not is_public(source):
+                check_exists(source)
 
     def _check_processes(self) -> None:
         """Raises a ValueError unless the options for several processes belong together."""

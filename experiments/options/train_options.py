@@ -5,31 +5,26 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from . import tasks
+from . import methods, tasks
 from .run_options import RunOptions, check_ranges, finite
 
-MethodName = Literal["scratch", "finetune", "lwf", "at", "lwf+at", "fm", "l2t-w", "l2t-ww"]
-METHODS: tuple[MethodName, ...] = get_args(MethodName)
 WhereName = Literal["relu6", "relu", "relu-avg", "softplus", "elu", "sigmoid", "tanh", "constant"]
-# Methods that match stages of equal map size if not told otherwise, also in a task.
-ONE_TO_ONE = ("at", "lwf+at", "l2t-w")
+
+
+METHOD_HELP = "What the target is trained on. " + " ".join(
+    f"{name}: {entry.help}." for name, entry in methods.METHODS.items()
+)
 
 
 @dataclass(frozen=True)
 class Choice:
     """What is trained from what; a class of its own so that --help begins with it."""
 
-    #: scratch: the task's loss alone. finetune: likewise, beginning with the weights of a source
-    #: of the same architecture. lwf: learning without forgetting, a second head imitates the
-    #: source's classes. at: attention transfer, the target is to look where the source looks.
-    #: lwf+at: both. fm: feature matching, all pairs and channels weighted alike. l2t-w: learns
-    #: what (channel weights) to transfer on the given pairs. l2t-ww: learns what and where (pair
-    #: weights).
-    method: MethodName = "l2t-ww"
+    method: Annotated[str, arg(metavar=methods.CHOICES, help=METHOD_HELP)] = "l2t-ww"
     #: A task of the paper: sets the data, the image size, both networks, the pairs, the batch size
     #: and the meta-networks' learning rate; options given beside it win. With cifar10 the paper
     #: takes 50 to 1000 images a class (--per-class). Three tasks have a second source beside the
@@ -59,7 +54,7 @@ class Choice:
 class Config(RunOptions, Choice):
     """Train a target network on a small data set with the help of frozen source networks.
 
-    Example: python -m experiments.train --method l2t-ww --data train.npz --test-data test.npz
+    Example: l2t train --method l2t-ww --data train.npz --test-data test.npz
     --source resnet32 --source-weights tinyimagenet200_resnet32.pth.tar --target vgg9_bn
     """
 
@@ -107,7 +102,7 @@ class Config(RunOptions, Choice):
         """The defaults that ``task`` asks for; raises a ValueError where there is no such task."""
         if self.task is None:
             return Config()
-        preset = tasks.settings(self.task, same_stage=self.method in ONE_TO_ONE)
+        preset = tasks.settings(self.task, same_stage=self.entry().pairs == "one-to-one")
         return replace(Config(), task=self.task, **preset)
 
     def check(self) -> None:
@@ -133,11 +128,26 @@ class Config(RunOptions, Choice):
         )
         self._check_sources()
 
+    def check_files(self) -> None:
+        """Raises a FileNotFoundError for the first option that names a file that is not there."""
+        self.check_weights()
+        super().check_files()
+
+    def check_weights(self) -> None:
+        """Raises a FileNotFoundError for the first file of a source's weights that is not there."""
+        for path in self.source_weights:
+            if not path.is_file():
+                raise FileNotFoundError(f"--source-weights {path}: no such file")
+
     def _check_sources(self) -> None:
         """Raises a ValueError unless method, source networks and their weights belong together."""
-        if self.method == "scratch":
+        wanted = self.entry().sources
+        if wanted == "none":
             if self.source_weights:
-                raise ValueError("--method scratch with --source-weights came; it has no source")
+                raise ValueError(
+                    f"--method {self.method} has no source network "
+                    f"(got --source-weights {' '.join(map(str, self.source_weights))})"
+                )
             return
         if not self.source_weights:
             raise ValueError(
@@ -149,18 +159,23 @@ class Config(RunOptions, Choice):
                 f"--source {' '.join(self.source)} with {len(self.source_weights)} "
                 "--source-weights came; wanted a file of weights for each"
             )
-        if self.method == "finetune" and len(self.source) > 1:
+        if wanted == "one" and len(self.source) > 1:
             raise ValueError(
-                f"--method finetune with {len(self.source)} sources came; wanted one to begin with"
+                f"--method {self.method} must have one source to start from "
+                f"(got --source {' '.join(self.source)})"
             )
 
     def pairs_or_default(self) -> str:
         """The pairs asked for, or the method's own choice."""
-        return self.pairs or ("one-to-one" if self.method in ONE_TO_ONE else "stages")
+        return self.pairs or self.entry().pairs or "stages"
+
+    def entry(self) -> methods.Entry:
+        """The method; raises a ValueError where there is none of that name."""
+        return methods.find(self.method)
 
     def matches_layers(self) -> bool:
         """Whether the method has pairs of layers at all."""
-        return self.method not in ("scratch", "finetune", "lwf")
+        return self.entry().pairs is not None
 
     def name(self) -> str:
         """What the run is called where it is given no folder."""

@@ -42,6 +42,7 @@ from l2t_jax.models import (
     vgg,
 )
 
+from ..options.builders import decayed_adam, decayed_sgd
 from . import records
 
 Named = dict[str, np.ndarray]
@@ -81,12 +82,8 @@ def build(config: records.Config, checkpoint: Path | None) -> Replay:
         state_dict = torch_formats.find_state_dict(torch_formats.read(checkpoint.read_bytes()))
         source_variables = from_torch(state_dict, like)
     target_variables = variables("target", target)
-    optimizer = optax.chain(
-        optax.add_decayed_weights(config.wd), optax.sgd(config.lr, config.momentum)
-    )
-    meta_optimizer = optax.chain(
-        record_gradient(), optax.add_decayed_weights(config.meta_wd), optax.adam(config.meta_lr)
-    )
+    optimizer = decayed_sgd(config.lr, config.momentum, config.wd)
+    meta_optimizer = optax.chain(record_gradient(), decayed_adam(config.meta_lr, config.meta_wd))
     source_features = output_shapes(source, source_variables, images).features
     target_features = output_shapes(target, target_variables, images).features
     check_pairs(config.pairs, source_features, target_features)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..options.train_options import METHODS
+from ..options.methods import METHODS, uses
 from ..runs.finished import Run
 from . import run_identity
 from .run_identity import DATA
@@ -118,7 +118,7 @@ def _order(group: Group) -> Any:
         (name, value, "") if isinstance(value, float | int) else (name, float("inf"), _key(value))
         for name, value in group.traits.items()
     ]
-    return METHODS.index(group.method), len(values), values
+    return list(METHODS).index(group.method), len(values), values
 
 
 def _key(value: Any) -> str:
@@ -163,7 +163,7 @@ def _common(rows: Sequence[Sequence[Group]]) -> dict[str, Any]:
             group.traits.get(name) == value
             for row in rows
             for group in row
-            if run_identity.used(name, group.method)
+            if uses(group.method, name)
         )
     }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..options.methods import METHODS
 from . import accuracy_plots, transfer_plots
 from .groups import Arranged, Group
 from .table import Table
@@ -60,7 +61,7 @@ def of_transfer(out: Path, arranged: Arranged) -> Iterator[Picture]:
         end = f"{number}-{slug(title)}.png"
         if group.method == "l2t-ww":
             yield from _where(out, end, title, group)
-        if group.method.startswith("l2t"):
+        if METHODS[group.method].learns:
             yield _what(out, end, title, group)
 
 

@@ -4,32 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
 from typing import Any
 
-from ..options import cli
+from ..options.methods import uses
 from ..options.run_options import PLACES
 from ..options.tasks import TASKS
-from ..options.train_options import METHODS, Config
+from ..options.train_options import Config
 from ..runs.finished import Run
 from ..system.files import plain
 
 # Which images; the rest of the options says how they are learned.
 DATA = ("task", "data", "data_sha256", "test_data", "image_size", "test_fraction", "val_fraction",
         "crop_share", "per_class", "division", "images")  # fmt: skip
-# Options that some methods alone use; all methods use what is not named here.
-LEARNED = ("l2t-w", "l2t-ww")
-MATCHED = tuple(method for method in METHODS if Config(method=method).matches_layers())
-USERS: dict[str, Sequence[str]] = {
-    **dict.fromkeys(("source", "source_weights", "source_sha256"), METHODS[1:]),
-    **dict.fromkeys(("pairs", "matched_pairs"), MATCHED),
-    "beta": ("fm", *LEARNED),
-    "at_weight": ("at", "lwf+at"),
-    **dict.fromkeys(("lwf_weight", "temperature"), ("lwf", "lwf+at")),
-    **dict.fromkeys(("unroll_steps", "scheme", "meta_gradient"), LEARNED),
-    **dict.fromkeys(("meta_lr", "meta_weight_decay", "meta_every", "outer_batch"), LEARNED),
-    **dict.fromkeys(("where", "where_bias", "where_kernel"), ("l2t-ww",)),
-}
 
 
 def options(run: Run) -> dict[str, Any]:
@@ -37,7 +23,7 @@ def options(run: Run) -> dict[str, Any]:
     method = run.config["method"]
     # A run from before there was an option did what is now its default, as `resume` has it.
     known = plain(dataclasses.asdict(Config()), digits=17)
-    given = {name: run.config.get(name, known[name]) for name in known if used(name, method)}
+    given = {name: run.config.get(name, known[name]) for name in known if uses(method, name)}
     if "pairs" in given and given["pairs"] is None:
         given["pairs"] = Config(method=method).pairs_or_default()
     return given
@@ -60,17 +46,12 @@ def command(run: Run) -> str:
         if name not in ("method", "run_dir") and said and value is not None:
             values = value if isinstance(value, list) else [value]
             words += [option(name), *map(str, values)]
-    return f"python -m {cli.PACKAGE}.train {shlex.join(words)}"
+    return f"l2t train {shlex.join(words)}"
 
 
 def option(name: str) -> str:
     """The option as it is given."""
     return f"--{name.replace('_', '-')}"
-
-
-def used(name: str, method: str) -> bool:
-    """Whether an option, or what came of one, matters to a method."""
-    return method in USERS.get(name, METHODS)
 
 
 def identity(run: Run) -> dict[str, Any]:
@@ -80,7 +61,7 @@ def identity(run: Run) -> dict[str, Any]:
     # How the data were divided is the seed's doing.
     left_out = PLACES | {"seed", "split_sha256", "source_weights", "source_layers"}
     method = config["method"]
-    return {k: v for k, v in config.items() if k not in left_out and used(k, method)}
+    return {k: v for k, v in config.items() if k not in left_out and uses(method, k)}
 
 
 def text(value: Any) -> str:

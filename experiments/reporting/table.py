@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ..data import few_images
 from .groups import Arranged, Group
 
 
@@ -19,14 +21,36 @@ class Cell(NamedTuple):
       std: sample standard deviation, with divisor ``n - 1``; None for one seed.
       seeds: the seeds.
       values: accuracy with each.
-      best: whether no mean of the column is higher.
+      images: number of test images of a run.
+      classes: number of classes.
+      best: whether the spread does not separate it from the highest mean of the column.
     """
 
     mean: float
     std: float | None
     seeds: tuple[int, ...]
     values: tuple[float, ...]
+    images: int
+    classes: int
     best: bool = False
+
+    @property
+    def error(self) -> float:
+        """The standard error that so many test images leave one run."""
+        return few_images.standard_error(self.mean, self.images)
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of a class drawn at random for each image."""
+        return 1 / self.classes
+
+    @property
+    def spread(self) -> float:
+        """Of a run: the standard deviation, and no less than its test images leave open.
+
+        One seed has no deviation, and that of two may be small by chance.
+        """
+        return max(self.std or 0.0, self.error)
 
     def text(self, plus_minus: str = "±") -> str:
         """``mean ± std (seeds)`` in per cent."""
@@ -46,24 +70,31 @@ def cell(group: Group) -> Cell:
     """Mean and spread of a group of runs."""
     values = tuple(run.accuracy for run in group.runs)
     std = statistics.stdev(values) if len(values) > 1 else None
-    return Cell(statistics.fmean(values), std, group.seeds, values)
+    counts = group.runs[0].result["images"]
+    images, classes = counts["test"], counts["classes"]
+    return Cell(statistics.fmean(values), std, group.seeds, values, images, classes)
 
 
 def tabulate(arranged: Arranged) -> Table:
-    """The cells of all groups, the best of each column marked."""
+    """The cells of all groups; of each column the best are marked.
+
+    They are the highest mean and all that differ from it by no more than the spread of the
+    difference of two such runs, ``√(s₁² + s₂²)``.
+    """
     cells = {place: cell(group) for place, group in arranged.groups.items()}
     columns = [column.label for column in arranged.columns]
     for label in columns:
         places = [place for place in cells if place[1] == label]
-        best = max(cells[place].mean for place in places)
+        highest = max((cells[place] for place in places), key=lambda cell: cell.mean)
         for place in places:
-            # Means of the same figures may differ in their last digit.
-            cells[place] = cells[place]._replace(best=cells[place].mean > best - 1e-12)
+            found = cells[place]
+            apart = highest.mean - found.mean > math.hypot(highest.spread, found.spread)
+            cells[place] = found._replace(best=not apart)
     return Table(arranged.rows, columns, cells)
 
 
 def markdown(table: Table) -> str:
-    """The table in per cent, the best of each column bold."""
+    """The table in per cent, of each column the best bold."""
 
     def entry(row: str, column: str) -> str:
         found = table.cells.get((row, column))
@@ -77,6 +108,29 @@ def markdown(table: Table) -> str:
     )
 
 
+LIMITS = ("data", "test images", "classes", "chance, %", "standard error, points")
+
+
+def limits(table: Table) -> list[list[str]]:
+    """What each column's figures can show at all, as `LIMITS`: of one run at the highest mean."""
+    lines = []
+    for column in table.columns:
+        found = [cell for (_, of), cell in table.cells.items() if of == column]
+        cell = max(found, key=lambda cell: cell.mean)
+        figures = [cell.images, cell.classes, f"{100 * cell.chance:.1f}", f"{100 * cell.error:.1f}"]
+        lines.append([column, *map(str, figures)])
+    return lines
+
+
+def in_words(limit: Sequence[str]) -> str:
+    """A line of `limits` as a text in one line."""
+    data, images, classes, chance, error = limit
+    return (
+        f"{' '.join(data.split())}: {images} test images, {classes} classes, chance {chance} %, "
+        f"standard error {error} points"
+    )
+
+
 def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table, the first column to the left, the others to the right."""
     rule = ["---", *["---:"] * (len(header) - 1)]
@@ -85,7 +139,7 @@ def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def latex(table: Table) -> str:
-    """The table in per cent for the package booktabs, the best of each column bold."""
+    """The table in per cent for the package booktabs, of each column the best bold."""
 
     def entry(row: str, column: str) -> str:
         found = table.cells.get((row, column))
@@ -99,6 +153,7 @@ def latex(table: Table) -> str:
     return "\n".join(
         [
             "% needs \\usepackage{booktabs}",
+            *(f"% {in_words(line)}" for line in limits(table)),
             f"\\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
             "\\toprule",
             f"{' & '.join(header)} \\\\",
@@ -121,12 +176,18 @@ def comma_separated(table: Table) -> str:
     """All figures, every digit, as accuracies from 0 to 1: a line for each cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", "data", "runs", "mean", "std", "seeds", "accuracies"])
+    writer.writerow(
+        [
+            *("method", "data", "runs", "mean", "std", "seeds", "accuracies"),
+            *("test_images", "chance", "standard_error", "bold"),
+        ]
+    )
     for row in table.rows:
         for column in table.columns:
             found = table.cells.get((row, column))
             if found is not None:
                 std = "" if found.std is None else found.std
                 lists = [" ".join(map(str, each)) for each in (found.seeds, found.values)]
-                writer.writerow([row, column, len(found.seeds), found.mean, std, *lists])
+                limit = [found.images, found.chance, found.error, int(found.best)]
+                writer.writerow([row, column, len(found.seeds), found.mean, std, *lists, *limit])
     return text.getvalue()

@@ -10,18 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..options.train_options import METHODS
+from ..data import few_images
+from ..options.methods import METHODS
 from ..training import learned_weights
-from .resume import CONFIG, METRICS, RESULT
+from . import layout
+from .layout import CONFIG, IN_CONFIG, IN_EPOCH, IN_RESULT, IN_TRAIN_CONFIG, METRICS, RESULT
 
 FILES = (CONFIG, METRICS, RESULT)
-# What `experiments.runs.run` writes of a finished run.
-PARTS = {
-    "images": ("train", "validation", "test", "classes"),
-    "devices": ("kind", "number", "processes", "cpu_cores"),
-    "versions": (),
-}
-RESULTS = ("test_accuracy", "val_accuracy", "finished", "seconds", *PARTS)
 
 
 class Run(NamedTuple):
@@ -47,6 +42,11 @@ class Run(NamedTuple):
     def accuracy(self) -> float:
         """Share of the test images classified right."""
         return self.result["test_accuracy"]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was said of few images; a run from before that was told of has their numbers."""
+        return self.result.get("warnings", few_images.of_counts(self.result["images"]))
 
     @property
     def val_accuracies(self) -> list[float]:
@@ -118,27 +118,37 @@ def read(folder: Path) -> Run:
       ValueError: a file is damaged or of another form.
       OSError: a file is missing or cannot be read.
     """
-    config = _dictionary(_json(folder / CONFIG), CONFIG, ("seed", "data", "per_class", "epochs"))
+    config = _dictionary(_json(folder / CONFIG), CONFIG, IN_CONFIG)
     if "network" not in config:
-        _dictionary(config, CONFIG, ("method", "division", "matched_pairs", "source_layers"))
+        _dictionary(config, CONFIG, IN_TRAIN_CONFIG)
         if config["method"] not in METHODS:
             raise ValueError(
-                f"{CONFIG} has the method {config['method']}; wanted one of {', '.join(METHODS)}"
+                f"the method in {CONFIG} must be one of {', '.join(METHODS)} (got "
+                f"{config['method']})"
             )
     epochs = [
-        _dictionary(epoch, f"line {number} of {METRICS}", ("train", "val_accuracy"))
+        _dictionary(epoch, f"line {number} of {METRICS}", IN_EPOCH)
         for number, epoch in enumerate(_lines(folder / METRICS), 1)
     ]
     if len(epochs) != config["epochs"]:
-        raise ValueError(f"{METRICS} has {len(epochs)} epochs; wanted {config['epochs']}")
-    result = _dictionary(_json(folder / RESULT), RESULT, RESULTS)
-    for name, keys in PARTS.items():
-        _dictionary(result[name], f"{name} of {RESULT}", keys)
+        raise ValueError(
+            f"{METRICS} must have {config['epochs']} epochs, as {CONFIG} says (got {len(epochs)})"
+        )
+    result = _dictionary(_json(folder / RESULT), RESULT, IN_RESULT)
+    for name, keys in IN_RESULT.items():
+        if keys:
+            _dictionary(result[name], f"{name} of {RESULT}", keys)
+    for name, count in result["images"].items():
+        if type(count) is not int or count < 1:
+            raise ValueError(f"images of {RESULT} must be numbers from 1 on (got {name} {count})")
+    warnings = result.get("warnings", [])
+    if not isinstance(warnings, list) or not all(isinstance(text, str) for text in warnings):
+        raise ValueError(f"warnings of {RESULT} must be a list of texts (got {warnings})")
     for accuracy in (result["test_accuracy"], *(epoch["val_accuracy"] for epoch in epochs)):
         if not isinstance(accuracy, float | int) or not 0 <= accuracy <= 1:
-            raise ValueError(f"an accuracy of {accuracy} came; wanted 0 to 1")
+            raise ValueError(f"an accuracy must be 0 to 1 (got {accuracy})")
     learns = epochs and "pair_weights" in epochs[-1]["train"]
-    weights = learned_weights.read(folder / learned_weights.FILE) if learns else None
+    weights = learned_weights.read(folder / layout.CHANNEL_WEIGHTS) if learns else None
     finished = datetime.datetime.fromisoformat(str(result["finished"])).astimezone()
     return Run(folder, config, epochs, result, finished, weights)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data import dataset, load, public_sets
+from ..data import class_names, dataset, load, public_sets
 from ..data.image_files import LARGE, ImageFiles, check
 from ..data.in_memory import InMemory, TrainingData, check_batch_size
 from ..options.run_options import RunOptions
@@ -53,15 +53,16 @@ def _taken(whole: Splits, options: RunOptions) -> Splits:
     """Of all data those that are wanted."""
     train = whole.train
     if len(train.classes) < 2:
-        raise ValueError(
-            f"--data {options.data} of {len(train.classes)} class came; wanted two or more"
-        )
+        raise ValueError(f"--data {options.data} must have two classes or more (got one)")
+    check_every_class(train, options.data)
     if options.per_class is not None:
         train = dataset.per_class(train, options.per_class, options.seed)
     splits = whole._replace(train=train)
     for name, part in zip(("training", "validation", "test"), splits.parts(), strict=True):
         if not len(part.labels):
-            raise ValueError(f"no image is left for the {name} part; wanted at least one")
+            raise ValueError(
+                f"the {name} part must have an image (got none); give --data more images of a class"
+            )
     check_batch_size(options.batch_size, len(train.labels))
     return splits
 
@@ -71,7 +72,8 @@ def whole_parts(options: RunOptions) -> Splits:
     if public_sets.is_public(options.data):
         if options.test_data is not None:
             raise ValueError(
-                f"--data {options.data} with --test-data came; it has test images of its own"
+                f"--test-data must not be given with --data {options.data}, which has test images "
+                f"of its own (got {options.test_data})"
             )
         return public_sets.load(
             options.data,
@@ -86,8 +88,41 @@ def whole_parts(options: RunOptions) -> Splits:
         train, test = dataset.hold_out(train, options.test_fraction, options.seed)
     else:
         test = load.load(options.test_data, options.image_size, options.crop_share)
-        dataset.check_test(train, test)
+        test_name, name = f"--test-data {options.test_data}", f"--data {options.data}"
+        check_shape(test, train.image_shape, test_name, name)
+        test = class_names.by_name(test, train.classes, test_name, name)
     return dataset.Splits(*dataset.hold_out(train, options.val_fraction, options.seed), test)
+
+
+def check_every_class(train: dataset.Images, source: str) -> None:
+    """Raises a ValueError unless there is an image of every class."""
+    if not (empty := class_names.without_images(train)):
+        return
+    none = class_names.listed(empty)
+    if train.named:
+        raise ValueError(
+            f"--data {source} must have an image of every class (got none of {none}); leave out "
+            "the names of those classes, and number the others without gaps"
+        )
+    there = class_names.with_images(train)
+    from_one = empty == class_names.numbers(1)
+    got = f"{there[0]} to {there[-1]}" if from_one else class_names.listed(there)
+    how = "subtract 1" if from_one else "number the classes anew"
+    raise ValueError(
+        f"the labels of --data {source} must count from 0 without gaps (got {got}: no image of "
+        f"class{'es' * (len(empty) > 1)} {none}); {how}{class_names.ignored(train.labels)}"
+    )
+
+
+def check_shape(
+    images: dataset.Images, shape: tuple[int, int, int], source: str, owner: str
+) -> None:
+    """Raises a ValueError unless images have the shape of those of what they are for."""
+    if images.image_shape != shape:
+        wanted, got = ("x".join(map(str, each)) for each in (shape, images.image_shape))
+        raise ValueError(
+            f"the images of {source} must be {wanted}, as those of {owner} (got {got})"
+        )
 
 
 def to_evaluate(

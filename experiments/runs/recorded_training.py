@@ -21,9 +21,9 @@ from ..system import devices, signals
 from ..system.files import plain
 from ..training import jitted, loop
 from ..training.snapshot import Epoch, Point
-from . import inputs, resume, snapshot_io
+from . import inputs, layout, snapshot_io
 from .autosave import Keeper
-from .checkpoints import Checkpoints, Saved
+from .checkpoints import Checkpoints
 
 
 def train(
@@ -61,7 +61,7 @@ def train(
             stack.enter_context(inputs.training_data(options, splits.train, compiled.devices, seed))
             for seed in inputs.seeds(options.seed, 1 + outer)
         ]
-        checkpoints = Checkpoints(folder / resume.CHECKPOINTS)
+        checkpoints = Checkpoints(folder / layout.CHECKPOINTS)
         stack.callback(checkpoints.close)
         begin = latest(checkpoints, compiled, source_variables, training)
         epochs = [] if begin is None else begin.epochs
@@ -131,17 +131,11 @@ def latest(
       ValueError: there are checkpoints, and all are damaged.
       RunFailedError: likewise, in the other processes.
     """
-    saved: Saved | None = None
     batch = jitted.blank(compiled, training)
     state = jax.eval_shape(compiled.init, jax.random.key(0), source_variables, batch)
 
-    def read() -> None:
-        nonlocal saved
-        tell = partial(print, file=sys.stderr)
-        saved = checkpoints.newest(snapshot_io.expected(state), tell)
-
-    devices.on_first_process(read)
-    saved = snapshot_io.on_all_processes(saved)
+    tell = partial(print, file=sys.stderr)
+    saved = devices.on_first_process(lambda: checkpoints.newest(snapshot_io.expected(state), tell))
     if saved is None:
         return None
     _, info, _ = jax.eval_shape(compiled.step, state, source_variables, (batch,))
@@ -150,5 +144,5 @@ def latest(
 
 def write_metrics(folder: Path, epochs: Sequence[Epoch], mode: str) -> None:
     """Writes a line of JSON for each epoch, or adds them to those that are there (mode "a")."""
-    with (folder / resume.METRICS).open(mode, encoding="utf-8") as file:
+    with (folder / layout.METRICS).open(mode, encoding="utf-8") as file:
         file.writelines(json.dumps(plain(epoch._asdict())) + "\n" for epoch in epochs)

@@ -10,9 +10,7 @@ from typing import Any
 
 from ..options.run_options import PLACES, RunOptions
 from ..system.files import plain
-
-CONFIG, RESULT, METRICS = "config.json", "result.json", "metrics.jsonl"
-CHECKPOINTS, LOCK = "checkpoints", ".lock"
+from .layout import CONFIG, LOCK, RESULT
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -55,21 +53,33 @@ def check(folder: Path, options: RunOptions, more: Mapping[str, Any]) -> bool:
     Raises:
       ValueError: the folder has a run of other options, or something else; or one of these
         options where none is to be resumed.
+      FileNotFoundError: likewise, and a file that an option names is not there.
     """
+    try:
+        return has_run(folder, options, more)
+    except ValueError:
+        options.check_files()  # a mistyped name is told first: it may be all that differs
+        raise
+
+
+def has_run(folder: Path, options: RunOptions, more: Mapping[str, Any]) -> bool:
+    """As `check`, without a look at the files that the options name."""
     if not folder.exists():
         return False
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; wanted a new or empty one")
+        raise ValueError(f"the run's folder must be new or empty (got {folder}, a file)")
     if all(path.name == LOCK for path in folder.iterdir()):
         return False
     stored = read_json(folder / CONFIG)
     if stored is None or options.resume == "never":
-        why = "" if stored is None else " (--resume never)"
-        raise ValueError(f"folder {folder} is not empty; wanted a new or empty one{why}")
+        why = "" if stored is None else " with --resume never"
+        raise ValueError(
+            f"the run's folder must be new or empty{why} (got {folder}, which is not empty)"
+        )
     if differing := differences(stored, options, more):
         raise ValueError(
-            f"{folder} has a run with {'; '.join(differing)}; wanted the same options, or "
-            "another folder (--run-dir; for compare --out)"
+            f"{folder} has a run with {'; '.join(differing)}; give the same options, or another "
+            "folder (--run-dir; for compare --out)"
         )
     return True
 

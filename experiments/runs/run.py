@@ -6,19 +6,17 @@ import contextlib
 import dataclasses
 import datetime
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
-from jax.experimental import multihost_utils
-
+from ..data import few_images
 from ..networks import zoo
 from ..options.run_options import RunOptions
 from ..system import devices, files, provenance
 from ..system.errors import RunFailedError
 from ..system.files import write_json
 from ..training import loop
-from . import inputs, resume, trained_network
+from . import inputs, layout, resume, trained_network
 
 
 def is_done(options: RunOptions) -> bool:
@@ -29,21 +27,31 @@ def is_done(options: RunOptions) -> bool:
 
     Raises:
       ValueError: options out of range, or a folder that has something else.
+      FileNotFoundError: a file that an option names is not there.
     """
     options.check()
     devices.join(options.coordinator, options.processes, options.process)
-    folder, done = options.folder(), False
+    folder = options.folder()
 
-    def look() -> None:
-        nonlocal done
+    def look() -> bool:
         result = resume.result(folder, options)
-        if result is not None:
-            done = True
-            accuracy = 100 * result["test_accuracy"]
-            print(f"{folder} has this run's result already: test accuracy {accuracy:.2f} %")
+        if result is None:
+            return False
+        accuracy = 100 * result["test_accuracy"]
+        print(f"{folder} has this run's result already: test accuracy {accuracy:.2f} %")
+        warn(result.get("warnings", ()))
+        return True
 
-    devices.on_first_process(look)
-    return bool(multihost_utils.broadcast_one_to_all(np.array(done)))
+    done = devices.on_first_process(look)
+    if not done:
+        options.check_files()  # before data are read, which takes a while
+    return done
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Prints warnings, a line each."""
+    for warning in warnings:
+        print(f"warning: {warning}")
 
 
 def prepare(options: RunOptions) -> tuple[devices.Devices, inputs.Splits]:
@@ -95,12 +103,13 @@ def opened(
 
     def begin() -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        if stack.enter_context(files.claim(folder / resume.LOCK)) is None:
+        if stack.enter_context(files.claim(folder / layout.LOCK)) is None:
             raise ValueError(
-                f"another process trains in {folder}; wanted another folder (--run-dir)"
+                f"--run-dir {folder} must be free (another process trains in it); give another "
+                "folder"
             )
         begun = resume.check(folder, options, more)
-        write_json(folder / resume.CONFIG, dataclasses.asdict(options) | more)
+        write_json(folder / layout.CONFIG, dataclasses.asdict(options) | more)
         print(
             f"{what}, on {len(splits.train.labels)} training, {len(splits.validation.labels)} "
             f"validation and {len(splits.test.labels)} test images ({splits.division}), "
@@ -108,10 +117,11 @@ def opened(
             f"device{'s' * (everywhere.number > 1)}; {'going on' if begun else 'writing'} "
             f"{'in' if begun else 'to'} {folder}"
         )
+        warn(few_images.of_splits(splits))
 
     def end() -> None:
-        shutil.rmtree(folder / resume.CHECKPOINTS, ignore_errors=True)
-        (folder / resume.LOCK).unlink(missing_ok=True)
+        shutil.rmtree(folder / layout.CHECKPOINTS, ignore_errors=True)
+        (folder / layout.LOCK).unlink(missing_ok=True)
 
     with contextlib.ExitStack() as stack:
         devices.on_first_process(begin)
@@ -142,10 +152,10 @@ def finish(
     """
     folder = options.folder()
     zoo.save(folder / weights, result.variables)
-    best = result.best_epoch
+    best, warnings = result.best_epoch, few_images.of_splits(splits)
     # The last of the files: it says that the run is finished.
     write_json(
-        folder / resume.RESULT,
+        folder / layout.RESULT,
         {
             "best_epoch": best.epoch,
             "val_accuracy": best.val_accuracy,
@@ -159,13 +169,13 @@ def finish(
             "finished": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "seconds": round(result.seconds, 3),
             "dropped": result.dropped,
+            "warnings": warnings,
             "devices": provenance.hardware(everywhere),
             "versions": provenance.versions(),
-            trained_network.KEY: trained_network.describe(
-                network, weights, options, splits
-            )._asdict(),
+            layout.TRAINED: trained_network.describe(network, weights, options, splits)._asdict(),
         },
     )
+    warn(warnings)
     print(
         f"best epoch {best.epoch}: validation accuracy {100 * best.val_accuracy:.2f} %, test "
         f"accuracy {100 * result.test_accuracy:.2f} %"

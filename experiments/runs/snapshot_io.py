@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 
 from l2t_jax import target_variables
 
@@ -122,29 +121,3 @@ def from_json(epoch: dict[str, Any]) -> dict[str, Any]:
     """What `to_json` made, with arrays again."""
     arrays = jax.tree.map(np.asarray, epoch["train"], is_leaf=lambda leaf: isinstance(leaf, list))
     return epoch | {"train": arrays}
-
-
-def on_all_processes(saved: Saved | None) -> Saved | None:
-    """What the first process gives, in every process of the run."""
-    if jax.process_count() == 1:
-        return saved
-    record = np.frombuffer(json.dumps(describe(saved)).encode(), np.uint8)
-    length = int(multihost_utils.broadcast_one_to_all(np.array(len(record))))
-    text = multihost_utils.broadcast_one_to_all(np.resize(record, length)).tobytes()
-    described = json.loads(text)
-    if described is None:
-        return None
-    arrays = (
-        {name: np.zeros(shape, dtype) for name, (shape, dtype) in described["arrays"].items()}
-        if saved is None
-        else saved.arrays
-    )
-    return Saved(multihost_utils.broadcast_one_to_all(arrays), described["record"])
-
-
-def describe(saved: Saved | None) -> Any:
-    """All of a checkpoint but the arrays' values."""
-    if saved is None:
-        return None
-    shapes = {name: (a.shape, a.dtype.name) for name, a in saved.arrays.items()}
-    return {"record": saved.record, "arrays": shapes}

@@ -10,9 +10,7 @@ from l2t_jax import Network, Variables
 from ..data.image_files import default_crop_share
 from ..networks import zoo
 from ..options.run_options import RunOptions
-from . import inputs, resume
-
-KEY = "trained"  # in result.json
+from . import inputs, layout, resume
 
 
 class Trained(NamedTuple):
@@ -61,16 +59,16 @@ def read(folder: Path) -> Trained:
     Raises:
       ValueError: there is no finished run, or one whose result does not tell.
     """
-    path = folder / resume.RESULT
+    path = folder / layout.RESULT
     result = resume.read_json(path)
     if result is None:
-        raise ValueError(f"{folder} has no {resume.RESULT}; wanted the folder of a finished run")
-    found = result.get(KEY)
+        raise ValueError(f"{folder} must be the folder of a finished run (got no {layout.RESULT})")
+    found = result.get(layout.TRAINED)
     known = found if isinstance(found, dict) else {}
     if wrong := [name for name, kind in KINDS.items() if not isinstance(known.get(name), kind)]:
         raise ValueError(
-            f"{path} does not tell what was trained ({', '.join(wrong)}); wanted that of a "
-            "finished run of the train or pretrain command"
+            f"{path} must tell what was trained (got no {', '.join(wrong)}); give a finished run "
+            "of the train or pretrain command"
         )
     shape, classes = tuple(known["image_shape"]), tuple(map(str, known["classes"]))
     # By name: a later version may tell more.
@@ -82,8 +80,15 @@ def load(folder: Path, trained: Trained) -> tuple[Network, Variables]:
     """The network of a run, with its weights.
 
     Raises:
-      ValueError: the weights do not fit it.
+      ValueError: the weights do not fit it, or its list of classes.
       OSError: they cannot be read.
     """
-    path = folder / trained.weights
-    return zoo.load(trained.network, path, trained.image_shape, trained.precision)
+    path, shape = folder / trained.weights, trained.image_shape
+    network, variables = zoo.load(trained.network, path, shape, trained.precision)
+    count = zoo.classes_of(network, variables, shape)
+    if count != len(trained.classes):
+        raise ValueError(
+            f"{path} must be of {len(trained.classes)} classes, which {folder / layout.RESULT} "
+            f"names (got {count}); take both from one run"
+        )
+    return network, variables

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -13,6 +14,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from .errors import RunFailedError
+
+T = TypeVar("T")
 
 
 class Devices(NamedTuple):
@@ -133,25 +136,34 @@ def is_first_process() -> bool:
     return jax.process_index() == 0
 
 
-def on_first_process(action: Callable[[], Any]) -> None:
+def on_first_process(action: Callable[[], T]) -> T:
     """Does something in the first process alone; the others wait until it is done.
 
     Args:
       action: what to do.
 
+    Returns:
+      What the action returned, in every process.
+
     Raises:
       ValueError, OSError: what the action raised, in the first process.
       RunFailedError: the action raised something, in the other processes.
     """
+    if jax.process_count() == 1:
+        return action()
     failure: Exception | None = None
+    content = b""
     if is_first_process():
         try:
-            action()
+            content = pickle.dumps(action())
         except (ValueError, OSError) as error:
             failure = error
     # Nobody is left waiting for a first process that has given up.
-    failed = multihost_utils.broadcast_one_to_all(np.array(failure is not None))
+    sizes = np.array([failure is not None, len(content)])
+    failed, size = multihost_utils.broadcast_one_to_all(sizes)
     if failure is not None:
         raise failure
     if failed:
         raise RunFailedError("the first process has failed; its own message says why")
+    given = np.frombuffer(content.ljust(int(size), b"\0"), np.uint8)
+    return pickle.loads(multihost_utils.broadcast_one_to_all(given).tobytes())

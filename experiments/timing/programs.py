@@ -7,21 +7,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 import l2t_jax
 from l2t_jax import Batch, Method, Network, Variables, baselines
 from l2t_jax.matching import Pair
 from l2t_jax.models import cifar_resnet, imagenet_resnet, vgg
 
+from ..options.builders import decayed_adam, decayed_sgd
 
-def sgd(learning_rate: float) -> optax.GradientTransformation:
-    """The paper's inner optimiser."""
-    return optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(learning_rate, momentum=0.9))
-
-
-SGD = sgd(0.01)
-ADAM = optax.chain(optax.add_decayed_weights(1e-4), optax.adam(1e-4))
+SGD, ADAM = decayed_sgd(0.01), decayed_adam()
 MODES = {
     "mixed": l2t_jax.mixed_meta_gradient,
     "low-memory": l2t_jax.low_memory_meta_gradient,

@@ -21,8 +21,6 @@ from ..system import npz
 from ..system.devices import Devices
 from .evaluation import batches
 
-FILE = "channel_weights.npz"  # in a run folder
-
 
 class Transferred(NamedTuple):
     """Mean weights of every pair.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from l2t_jax._typing import Array, Float, PyTree
@@ -20,7 +21,7 @@ from l2t_jax.base import (
     cross_entropy,
 )
 from l2t_jax.networks import Network, Outputs, Variables, output_shapes
-from l2t_jax.unroll import apply_gradient
+from l2t_jax.optimizers import apply_gradient, check_optimizer
 
 
 class State(NamedTuple):
@@ -82,7 +83,7 @@ def scratch(
 
     Args:
       target: the network to train.
-      optimizer: any optax transformation.
+      optimizer: any optax transformation that needs gradients, its state and parameters only.
       task_loss: ``(logits, labels) -> scalar``, the labels as they are in the batch.
       score: ``(logits, labels) -> scalar``, a figure for people that takes no part in training;
         by default the share that is classified right.
@@ -91,7 +92,6 @@ def scratch(
       A `l2t_jax.Method` with `State` and `Info` of `with_penalties`; there are no penalties.
 
     Example:
-      >>> import jax.numpy as jnp
       >>> from l2t_jax.models import cifar_resnet
       >>> method = scratch(cifar_resnet(8, classes=3), optimizer=optax.sgd(0.1))
       >>> batch = Batch(jnp.ones((2, 8, 8, 3)), jnp.array([0, 2]))
@@ -129,7 +129,7 @@ def with_penalties(
       source: the frozen source network; it runs in evaluation mode, once a batch.
       target: the network to train.
       penalties: what ties the two: by name, weights and penalties.
-      optimizer: any optax transformation.
+      optimizer: any optax transformation that needs gradients, its state and parameters only.
       task_loss: ``(logits, labels) -> scalar``, the labels as they are in the batch.
       score: ``(logits, labels) -> scalar``, a figure for people that takes no part in training;
         by default the share that is classified right.
@@ -139,11 +139,10 @@ def with_penalties(
       ``step(state, source_variables, batch) -> (State, Info)``.
 
     Raises:
-      ValueError: a penalty does not fit the networks, or batch sizes differ (when ``init`` or
-        ``step`` is called or traced).
+      ValueError: the optimiser needs more than gradients (at once); a penalty does not fit the
+        networks, or batch sizes differ (when ``init`` or ``step`` is called or traced).
 
     Example:
-      >>> import jax.numpy as jnp
       >>> from l2t_jax.baselines import attention_transfer, distillation
       >>> from l2t_jax.models import cifar_resnet
       >>> source, target = cifar_resnet(14, classes=5), cifar_resnet(8, classes=3)
@@ -156,6 +155,10 @@ def with_penalties(
       (64, 5)
     """
 
+    check_optimizer(
+        optimizer, "optimizer", Inner({"kernel": jax.ShapeDtypeStruct((2, 2), jnp.float32)}, {})
+    )
+
     def init(key: Array, source_variables: Variables, batch: Batch) -> State:
         check_batch(batch)
         target_key, *keys = jax.random.split(key, 1 + len(penalties))
@@ -167,6 +170,7 @@ def with_penalties(
             for penalty_key, (name, (_, penalty)) in zip(keys, penalties.items(), strict=True)
         }
         inner = Inner(variables.params, extra)
+        check_optimizer(optimizer, "optimizer", inner)
         return State(inner, variables.model_state, optimizer.init(inner))
 
     def step(state: State, source_variables: Variables, batch: Batch) -> tuple[State, Info]:

@@ -1,0 +1,231 @@
+"""Meta-gradients: an outer loss differentiated through unrolled updates, optimiser included.
+
+Inner parameters θ move by an optimiser along the gradients of one inner loss a step, see `unroll`;
+the meta-parameters φ are to reduce an outer loss of the last ``θ``. Every `MetaGradient` gives
+``d outer / dφ``; they differ in cost only. The fast ones sweep the unroll backwards, see
+`l2t_jax.adjoint`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from l2t_jax._typing import Array, PyTree
+from l2t_jax.adjoint import (
+    DifferentiableGradient,
+    differentiable_gradients,
+    outer_cotangents,
+    step_back,
+    transposable_step,
+)
+from l2t_jax.unroll import Loss, unroll
+
+
+@runtime_checkable
+class MetaGradient(Protocol):
+    def __call__(
+        self,
+        outer_loss: Loss,
+        inner_losses: Sequence[Loss],
+        optimizer: optax.GradientTransformation,
+        params: PyTree,
+        opt_state: PyTree,
+        meta: PyTree,
+    ) -> tuple[Array, PyTree]:
+        """Differentiates an outer loss through unrolled updates.
+
+        Args:
+          outer_loss: ``(params, meta) -> scalar``, taken at the end of the unroll.
+          inner_losses: ``(params, meta) -> scalar``, one a step, in order.
+          optimizer: any optax transformation; `unroll` says what its derivative is at zero.
+          params: the inner parameters the unroll starts from.
+          opt_state: the optimiser's state it starts from.
+          meta: the meta-parameters φ; real arrays.
+
+        Returns:
+          The outer loss, and its gradient with respect to ``meta``.
+        """
+
+
+def reverse_meta_gradient(
+    outer_loss: Loss,
+    inner_losses: Sequence[Loss],
+    optimizer: optax.GradientTransformation,
+    params: PyTree,
+    opt_state: PyTree,
+    meta: PyTree,
+) -> tuple[Array, PyTree]:
+    """The meta-gradient by `jax.grad` through the whole unroll (reverse over reverse).
+
+    The shortest way to write it, and the oracle for the others; it stores the second-order graph
+    of every step. It relies on nothing but what `jax.grad` relies on.
+
+    Args:
+      outer_loss: ``(params, meta) -> scalar``, taken at the end of the unroll.
+      inner_losses: ``(params, meta) -> scalar``, one a step, in order.
+      optimizer: any optax transformation; `unroll` says what its derivative is at zero.
+      params: the inner parameters the unroll starts from, a pytree of real arrays.
+      opt_state: the optimiser's state it starts from.
+      meta: the meta-parameters φ, a pytree of real arrays.
+
+    Returns:
+      The outer loss, a scalar, and its gradient with respect to ``meta``.
+
+    Example:
+      >>> sgd = optax.sgd(0.5)
+      >>> inner = lambda params, meta: meta * jnp.square(params)
+      >>> outer = lambda params, meta: params
+      >>> value, gradient = reverse_meta_gradient(
+      ...     outer, [inner], sgd, jnp.array(8.0), sgd.init(8.0), jnp.array(0.5))
+      >>> float(value), float(gradient)  # params (1 - meta), -params
+      (4.0, -8.0)
+    """
+
+    def outer(meta: PyTree) -> Array:
+        end, _ = unroll(inner_losses, optimizer, params, opt_state, meta)
+        return outer_loss(end, meta)
+
+    return jax.value_and_grad(outer)(meta)
+
+
+def mixed_meta_gradient(
+    outer_loss: Loss,
+    inner_losses: Sequence[Loss],
+    optimizer: optax.GradientTransformation,
+    params: PyTree,
+    opt_state: PyTree,
+    meta: PyTree,
+) -> tuple[Array, PyTree]:
+    """The meta-gradient by an adjoint sweep that computes nothing twice.
+
+    Each step is linearised when it is taken. What the linearisations keep grows with the number
+    of steps, about as in plain reverse mode: this saves time, not memory.
+
+    The sweep relies on symmetric second derivatives. An inner loss with a derivative rule written
+    by hand (`jax.custom_vjp`, or `jax.custom_jvp` outside of JAX itself) need not have them: the
+    gradient of its steps is transposed instead, at the cost of `reverse_meta_gradient`.
+
+    Args:
+      outer_loss: ``(params, meta) -> scalar``, taken at the end of the unroll.
+      inner_losses: ``(params, meta) -> scalar``, one a step, in order.
+      optimizer: any optax transformation; `unroll` says what its derivative is at zero.
+      params: the inner parameters the unroll starts from, a pytree of real arrays.
+      opt_state: the optimiser's state it starts from.
+      meta: the meta-parameters φ, a pytree of real arrays.
+
+    Returns:
+      The outer loss, a scalar, and its gradient with respect to ``meta``.
+
+    Example:
+      >>> sgd = optax.sgd(0.5)
+      >>> inner = lambda params, meta: meta * jnp.square(params)
+      >>> outer = lambda params, meta: params
+      >>> value, gradient = mixed_meta_gradient(
+      ...     outer, [inner], sgd, jnp.array(8.0), sgd.init(8.0), jnp.array(0.5))
+      >>> float(value), float(gradient)  # params (1 - meta), -params
+      (4.0, -8.0)
+    """
+    taken = []
+    for differentiable in differentiable_gradients(inner_losses, params, meta):
+        gradient, transposed_gradient = differentiable(params, meta)
+        params, opt_state, transposed_step = transposable_step(
+            optimizer, gradient, opt_state, params
+        )
+        taken.append((transposed_step, transposed_gradient))
+    value, cotangents = outer_cotangents(outer_loss, params, opt_state, meta)
+    for transposed_step, transposed_gradient in reversed(taken):
+        cotangents = step_back(transposed_step, transposed_gradient, cotangents)
+    return value, cotangents.meta
+
+
+def low_memory_meta_gradient(
+    outer_loss: Loss,
+    inner_losses: Sequence[Loss],
+    optimizer: optax.GradientTransformation,
+    params: PyTree,
+    opt_state: PyTree,
+    meta: PyTree,
+    *,
+    stored: int = 3,
+) -> tuple[Array, PyTree]:
+    """The meta-gradient by an adjoint sweep that takes each step anew when its turn comes.
+
+    Only ``stored`` of the states on the way are kept; from the nearest of them a step's own is
+    reached again. One step's linearisation exists at a time, so that the memory has one bound for
+    any number of steps. Derivative rules written by hand are treated as in `mixed_meta_gradient`.
+
+    Args:
+      outer_loss: ``(params, meta) -> scalar``, taken at the end of the unroll.
+      inner_losses: ``(params, meta) -> scalar``, one a step, in order.
+      optimizer: any optax transformation; `unroll` says what its derivative is at zero.
+      params: the inner parameters the unroll starts from, a pytree of real arrays.
+      opt_state: the optimiser's state it starts from.
+      meta: the meta-parameters φ, a pytree of real arrays.
+      stored: how many states to keep, the first included; evenly spaced.
+
+    Returns:
+      The outer loss, a scalar, and its gradient with respect to ``meta``.
+
+    Raises:
+      ValueError: ``stored`` is below 1.
+
+    Example:
+      >>> sgd = optax.sgd(0.5)
+      >>> inner = lambda params, meta: meta * jnp.square(params)
+      >>> outer = lambda params, meta: params
+      >>> value, gradient = low_memory_meta_gradient(
+      ...     outer, [inner], sgd, jnp.array(8.0), sgd.init(8.0), jnp.array(0.5))
+      >>> float(value), float(gradient)  # params (1 - meta), -params
+      (4.0, -8.0)
+    """
+    if stored < 1:
+        raise ValueError(f"`stored` must be at least 1 (got {stored}); give the states to keep")
+    steps = len(inner_losses)
+    differentiable = differentiable_gradients(inner_losses, params, meta)
+    spacing = max(-(-steps // stored), 1)
+    kept = []
+    for begin in range(0, steps, spacing):
+        kept.append((params, opt_state))
+        losses = inner_losses[begin : begin + spacing]
+        params, opt_state = unroll(losses, optimizer, params, opt_state, meta)
+    value, cotangents = outer_cotangents(outer_loss, params, opt_state, meta)
+    # What is taken anew stands in a branch, or the compiler would see that it has it already, and
+    # keep it. The other one is for an outer loss that is no number: then neither is its gradient.
+    anew = partial(lax.cond, value == value)
+    for step in reversed(range(steps)):
+        begin = step - step % spacing
+        state = kept[begin // spacing]
+        if step > begin:
+            before = partial(unroll, inner_losses[begin:step], optimizer)
+            state = anew(before, lambda *operands: operands[:2], *state, meta)
+        # The optimiser's transpose stands outside, where it works in place. One that is linear in
+        # the gradient, such as SGD, does not need it: then this branch is left out of the program.
+        gradient = anew(jax.grad(inner_losses[step]), _no_number, state[0], meta)
+        transposed_step = transposable_step(optimizer, gradient, state[1], state[0])[2]
+        transposed_gradient = partial(
+            anew,
+            partial(_transposed_along, differentiable[step]),
+            lambda *given: _no_number(given[:2]),
+            state[0],
+            meta,
+        )
+        cotangents = step_back(transposed_step, transposed_gradient, cotangents)
+    return value, cotangents.meta
+
+
+def _transposed_along(
+    differentiable: DifferentiableGradient, params: PyTree, meta: PyTree, direction: PyTree
+) -> tuple[PyTree, PyTree]:
+    return differentiable(params, meta)[1](direction)
+
+
+def _no_number(tree: PyTree, *others: PyTree) -> PyTree:
+    del others
+    return jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), tree)
