@@ -40,7 +40,7 @@ def read(name: str, data_dir: Path, size: int, crop_share: float | None) -> Part
     """The official training and test part of a public image set.
 
     Args:
-      name: one of `SETS`; or ``tfds:`` and a name of TensorFlow Datasets, see `prepared.read`.
+      name: one of `SETS`; or ``tfds:`` and a name of TensorFlow Datasets, see `tfds.read`.
       data_dir: the folder that holds its unpacked archive, or what is prepared.
       size: side in pixels that images in files are brought to.
       crop_share: of the shorter side of images in files, how much the centre crop keeps.

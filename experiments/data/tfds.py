@@ -16,10 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..system import extra
 from . import crops
 from .image_files import ImageFiles
 
 PREFIX = "tfds:"
+# TensorFlow Datasets needs more than itself to prepare a set.
+INSTALL = 'pip install "l2t_jax[prepare]"'
 
 
 class Published(NamedTuple):
@@ -70,7 +73,8 @@ def read(
       name: as in TFDS, ``NAME``, ``NAME/CONFIG``, and with ``:VERSION``; without one the highest.
       data_dir: the folder that holds it.
       size: side in pixels that images are brought to.
-      crop_share: of the shorter side, how much the centre crop keeps; see `listing.list_folder`.
+      crop_share: of the shorter side, how much the centre crop keeps, see
+        `class_folders.list_folder`.
 
     Returns:
       Both: sets with published lists in their official order, others as they are stored.
@@ -146,8 +150,8 @@ def image_and_label(folder: Path, info: Any) -> tuple[str, str]:
         or np.dtype(info.features[keys[0]].np_dtype).kind != "u"  # others are no real PNG
     ):
         raise ValueError(
-            f"{folder}: a set of {', '.join(info.features)} with the supervised keys {keys} came; "
-            "wanted an image of whole numbers and its class as such keys"
+            f"{folder}: the set's supervised keys must be an image of whole numbers and its class "
+            f"(got {keys} among {', '.join(info.features)})"
         )
     return keys
 
@@ -177,8 +181,8 @@ def find(name: str, data_dir: Path) -> Path:
     """
     if not re.fullmatch(r"\w+(/[\w.-]+)?(:\d+\.\d+\.\d+)?", name):
         raise ValueError(
-            f"{PREFIX}{name} came; wanted {PREFIX}NAME, such as {PREFIX}cifar100, with /CONFIG or "
-            ":VERSION behind it where wanted"
+            f"{PREFIX}NAME must be a name such as {PREFIX}cifar100, with /CONFIG or :VERSION "
+            f"behind it where the set has several (got {PREFIX}{name})"
         )
     path, _, version = name.partition(":")
     root = data_dir / path
@@ -194,14 +198,14 @@ def find(name: str, data_dir: Path) -> Path:
         builder = library.builder_cls(path.split("/")[0])
     except library.core.registered.DatasetNotFoundError:
         raise ValueError(
-            f"{PREFIX}{name} came, and no set prepared in {root}; wanted one, or a name that "
-            "TensorFlow Datasets knows"
+            f"{PREFIX}{name} must be a name that TensorFlow Datasets knows, or a set prepared in "
+            f"{root} (got neither)"
         ) from None
     archives = sorted({info.filename for info in builder.url_infos.values() if info.filename})
     by_hand = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
     raise FileNotFoundError(
-        f"{PREFIX}{name} came, and no set prepared in {root}; wanted it prepared by: "
-        f"{command(name, data_dir)} (which downloads what is not in {data_dir}/downloads/manual: "
+        f"{PREFIX}{name} must be prepared in {root} (got no such folder); run: {INSTALL} && "
+        f"{command(name, data_dir)} (it downloads what is not in {data_dir}/downloads/manual: "
         f"{', '.join(archives) or by_hand or 'its archives'})"
     )
 
@@ -231,7 +235,7 @@ def tfds() -> Any:
         import tensorflow_datasets.public_api  # the former only logs what it lacks
     except ImportError as error:
         raise ValueError(
-            f"--data {PREFIX}NAME came, and TensorFlow Datasets cannot be imported ({error}); "
-            "wanted it installed: pip install '.[tfds]'"
+            f"{PREFIX}NAME needs TensorFlow Datasets, which cannot be imported ({error}); run: "
+            f"{extra.INSTALL}"
         ) from None
     return tensorflow_datasets

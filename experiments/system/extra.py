@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib.util
 import sys
 
-# What the extra `experiments` installs, and the name that each is imported by.
+# What the extra `experiments` installs, and the name that each is imported by. TensorFlow Datasets
+# is not among them: `data.tfds` asks for it where a set of it is read.
 PACKAGES = {
     "absl-py": "absl",
     "grain": "grain",

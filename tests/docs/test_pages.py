@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 import zlib
 from pathlib import Path
 
@@ -158,6 +159,13 @@ def test_the_bad_input_of_the_pages_is_refused(tmp_path, monkeypatch, capsys):
         assert error.count("\n") == 1
         assert error.startswith(f"{line.split()[0]}: error: ")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.stem)
+def test_every_extra_that_a_page_installs_exists(page):
+    project = tomllib.loads((pages.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    named = re.findall(r"(?:\.|l2t_jax)\[(\w+)\]", page.read_text(encoding="utf-8"))
+    assert set(named) <= set(project["project"]["optional-dependencies"])
 
 
 def test_the_site_builds_and_has_every_public_name(tmp_path):
