@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 .PHONY: demo test quick lint imports docs wheel env clean
 
 demo: env
-	$(RUN) -m experiments.demo
+	$(VENV)/bin/l2t demo
 
 test: lint
 	$(RUN) -m pytest -n auto
@@ -20,6 +20,7 @@ lint: env
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports --no-cache
 
 wheel: env
 	$(RUN) tests/on_wheel.py
