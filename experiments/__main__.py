@@ -1,4 +1,4 @@
-"""The command `l2t`: trains, compares, reports, and all else that people run."""
+"""The command `l2t`, which runs all others by their names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMMANDS = (
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Runs ``l2t COMMAND …``; without a command prints a line for each.
+    """Runs ``l2t COMMAND …``; without a command, prints a line for each.
 
     Args:
       words: the command line; that of the process if None.
@@ -32,7 +32,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     if command not in COMMANDS:
         print(
-            f"l2t: error: the command must be one of {', '.join(COMMANDS)} (got {command})",
+            f"l2t: error: COMMAND must be one of {', '.join(COMMANDS)} (got {command}); l2t --help "
+            "says what each does",
             file=sys.stderr,
         )
         return 2
@@ -41,7 +42,14 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def overview() -> str:
     """A line for each command, read without importing it."""
-    lines = ["usage: l2t COMMAND [OPTION ...]", "       l2t COMMAND --help", ""]
+    lines = [
+        "usage: l2t COMMAND [OPTION ...]",
+        "       l2t COMMAND --help",
+        "       l2t --version",
+        "",
+        "Learn what and where to transfer between networks. Begin with: l2t demo",
+        "",
+    ]
     for name in COMMANDS:
         source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
         first = (ast.get_docstring(ast.parse(source)) or "").splitlines()[0]

@@ -1,4 +1,4 @@
-"""Accuracy of a trained network on given data."""
+"""Print the accuracy of a trained network on labelled images."""
 
 from __future__ import annotations
 
@@ -20,60 +20,98 @@ from .data import class_names, few_images, load, public_sets
 from .data.dataset import Dataset
 from .data.image_files import ImageFiles
 from .networks import zoo
-from .options import cli
-from .options.run_options import DATA
+from .options import cli, descriptions
+from .options.checks import at_least, check_can_be_written, check_ranges, flag
+from .options.descriptions import (
+    CROP_SHARE,
+    CROP_SHARE_DEFAULT,
+    DATA,
+    IMAGE_SIZE,
+    NETWORKS,
+    WEIGHTS,
+    DataDir,
+    ForwardBatch,
+)
 from .runs import inputs, trained_network
 from .system import devices
 from .training import evaluation
+
+OF_RUN = "A run has its own."
+DATA_HELP = f"""Labelled images, for --weights. Of a public set the test images are taken.
+{DATA}"""
 
 
 @dataclass(frozen=True)
 class Options:
     """Print the accuracy of a trained network on labelled images.
 
-    Of what a run has trained, classes are matched by name, and the data may be of some of its
-    classes. Weights alone have no class names: theirs are those of the data in their order, of
-    which there must be as many.
+    The network is that of a run (RUN DATA), or weights (--network, --weights, --data):
+    - A run knows its classes' names. Classes are matched by name, and some may be missing.
+    - Weights have no class names. The data must have all classes, in the same order.
 
-    Example: l2t evaluate runs/l2t-ww-photos-0 new_photos
+    Example:
+      l2t evaluate runs/l2t-ww-photos-0 new_photos
     """
 
-    #: Folder of a finished run of the train or pretrain command.
-    run: Positional[Annotated[Path | None, arg(metavar="RUN")]] = None
-    #: Images to evaluate the run's network on: what --data takes.
-    images: Positional[Annotated[str | None, arg(metavar="DATA")]] = None
-    #: For weights without a run, the network: resnetN, cifar-resnetN, vggN, vggN_bn or
-    #: vit_SIZE_patchN, where SIZE is micro, tiny, small or base.
-    network: Annotated[str | None, arg(metavar="NETWORK")] = None
-    #: Its weights: .pth, .pth.tar or .safetensors.
-    weights: Annotated[Path | None, arg(metavar="FILE")] = None
-    #: Images: scikit-learn's digits, an npz file with uint8 images [N,H,W,3] and labels [N],
-    #: a folder with one folder of images a class, or the test images of a public set by its name,
-    #: whose unpacked official archive is below --data-dir; with tfds: before it, by its name in
-    #: TensorFlow Datasets, which has prepared it there.
-    data: Annotated[str | None, arg(metavar=DATA)] = None
-    #: Folder that the public sets' archives were unpacked into, or TensorFlow Datasets' own.
-    data_dir: Annotated[Path, arg(metavar="FOLDER")] = Path("data")
-    #: Side in pixels that the digits and the images of a folder are brought to; 32 if not given. A
-    #: run has its own.
-    image_size: int | None = None
-    #: Of the shorter side of a folder's image, how much the centre crop keeps; 0.875 at
-    #: --image-size 128 or more, else 1, if not given. A run has its own.
-    crop_share: float | None = None
-    #: Images a forward pass, divided over all devices.
-    batch_size: int = 500
-    #: Where to write the predicted classes, in the images' order, as an npz file with the key
-    #: predictions, which are numbers among the names in the key classes.
-    predictions: Annotated[Path | None, arg(metavar="FILE.npz")] = None
+    run: Positional[
+        Annotated[Path | None, descriptions.RUN, arg(help_behavior_hint="(or give --weights)")]
+    ] = None
+    #: Images to evaluate the run's network on. It takes what --data takes.
+    images: Positional[
+        Annotated[str | None, arg(metavar="DATA", help_behavior_hint="(with RUN)")]
+    ] = None
+    network: Annotated[
+        str | None,
+        arg(
+            metavar="NETWORK",
+            help=f"Network of --weights: {NETWORKS}.",
+            help_behavior_hint="(with --weights)",
+        ),
+    ] = None
+    weights: Annotated[
+        Path | None,
+        arg(
+            metavar="FILE",
+            help=f"Trained weights: {WEIGHTS}.",
+            help_behavior_hint="(or give RUN)",
+        ),
+    ] = None
+    data: Annotated[
+        str | None,
+        arg(metavar="DATA", help=DATA_HELP, help_behavior_hint="(with --weights)"),
+    ] = None
+    data_dir: DataDir = Path("data")
+    image_size: Annotated[
+        int | None,
+        arg(
+            metavar="PIXELS",
+            help=f"{IMAGE_SIZE} {OF_RUN}",
+            help_behavior_hint="(default: 32)",
+        ),
+    ] = None
+    crop_share: Annotated[
+        float | None,
+        arg(
+            metavar="FLOAT",
+            help=f"{CROP_SHARE} {OF_RUN}",
+            help_behavior_hint=CROP_SHARE_DEFAULT,
+        ),
+    ] = None
+    batch_size: ForwardBatch = 500
+    #: Npz file to write the predicted classes to. Its key predictions has a number for each image,
+    #: in the images' order. Its key classes has the names that the numbers stand for.
+    predictions: Annotated[
+        Path | None, arg(metavar="FILE.npz", help_behavior_hint="(default: not written)")
+    ] = None
 
 
 class Subject(NamedTuple):
-    """What is evaluated.
+    """A network and the images to evaluate it on.
 
     Attributes:
       network, variables: the trained network.
-      images: what it is to classify, their labels in the order of its logits.
-      how: what to say of the classes beside the accuracy.
+      images: the images, with labels in the order of the network's logits.
+      how: what to print about the classes after the accuracy.
     """
 
     network: Network
@@ -83,7 +121,7 @@ class Subject(NamedTuple):
 
 
 def main(options: Options) -> int:
-    """Evaluates, and prints right, total and per cent."""
+    """Evaluates, and prints how many images are right, of how many, and the share."""
     check(options)
     subject = of_weights(options) if options.run is None else of_run(options, options.run)
     images = subject.images
@@ -108,46 +146,46 @@ def main(options: Options) -> int:
 
 
 def check(options: Options) -> None:
-    """Raises a ValueError or FileNotFoundError for what can be told before anything is read."""
-    if options.batch_size < 1:
-        raise ValueError(f"--batch-size must be at least 1 (got {options.batch_size})")
+    """Raises a ValueError or FileNotFoundError for bad options, before anything is read."""
+    share = options.crop_share
+    check_ranges(
+        options,
+        *at_least(1, options, ("batch_size",)),
+        *at_least(8, options, ("image_size",)),
+        ("crop_share", share is None or 0 < share <= 1, "above 0 and at most 1"),
+    )
+    check_can_be_written("predictions", options.predictions)
     if options.predictions is not None and options.predictions.suffix != ".npz":
         raise ValueError(f"--predictions must end in .npz (got {options.predictions})")
-    if options.predictions is not None and not options.predictions.parent.is_dir():
-        raise ValueError(f"--predictions {options.predictions}: no folder to write it to")
-    if options.image_size is not None and options.image_size < 8:
-        raise ValueError(f"--image-size must be at least 8 (got {options.image_size})")
-    if options.crop_share is not None and not 0 < options.crop_share <= 1:
-        raise ValueError(f"--crop-share must be above 0 and up to 1 (got {options.crop_share})")
     own = ("network", "weights", "data", "image_size", "crop_share")
-    given = [f"--{name.replace('_', '-')}" for name in own if getattr(options, name) is not None]
+    given = [flag(name) for name in own if getattr(options, name) is not None]
     if options.run is not None:
         if options.images is None:
             raise ValueError(
-                f"RUN must have DATA after it (got {options.run} alone); give evaluate RUN DATA"
+                f"RUN must have DATA after it (got {options.run} alone); give l2t evaluate RUN DATA"
             )
         if given:
             raise ValueError(
                 f"{', '.join(given)} must not be given with RUN DATA (got {options.run} "
-                f"{options.images}): a run has its own"
+                f"{options.images}); leave it out, since a run has its own"
             )
     elif missing := [f"--{name}" for name in own[:3] if getattr(options, name) is None]:
         raise ValueError(
-            f"RUN DATA, or --network, --weights and --data, must be given (got no "
+            "RUN DATA, or --network, --weights and --data, must be given (got no "
             f"{', '.join(missing)})"
         )
     for source in (options.images, options.data):
         if source is not None and not public_sets.is_public(source):
             load.check_exists(source)
     if options.weights is not None and not options.weights.is_file():
-        raise FileNotFoundError(f"--weights {options.weights}: no such file")
+        raise FileNotFoundError(f"--weights must be a file (got {options.weights}: no such file)")
 
 
 def of_run(options: Options, run: Path) -> Subject:
-    """What a run has trained, with images whose classes are matched by name.
+    """The network of a run, with images whose classes are matched by name.
 
     Raises:
-      ValueError: there is no finished run, or the images are of other classes or of another shape.
+      ValueError: there is no finished run, or the images have other classes or another shape.
       OSError: files cannot be read.
     """
     assert options.images is not None
@@ -165,10 +203,10 @@ def of_run(options: Options, run: Path) -> Subject:
 
 
 def of_weights(options: Options) -> Subject:
-    """A network with given weights, with images whose classes are taken in their order.
+    """A network with weights from a file, with images whose classes are taken in their order.
 
     Raises:
-      ValueError: the images are not of as many classes, or do not fit the network.
+      ValueError: the images have another number of classes, or do not fit the network.
       OSError: files cannot be read.
     """
     assert options.network is not None

@@ -1,4 +1,4 @@
-"""Trains one target network by one method."""
+"""Train a target network with the help of source networks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .training import jitted, learned_weights, loop, schedules
 def main(config: Config) -> int:
     """Trains as configured, and writes config, metrics, weights and pictures to the run folder."""
     for name in (config.target, *config.source):
-        zoo.find(name, config.precision)  # a mistyped name is told before all else
+        zoo.find(name, config.precision)  # before all else, for a mistyped name
     if run.is_done(config):
         return 0
     everywhere, splits = run.prepare(config)
@@ -49,7 +49,7 @@ def main(config: Config) -> int:
         parts = Parts(source.network, target, pairs, source.classes)
         method = entry.build(config, parts)
         source_variables, layers = source.variables, source.layers
-    # What does not fit together is told before anything is written.
+    # Parts that do not fit together end the command before anything is written.
     jax.eval_shape(
         lambda variables, images, labels: method.init(
             jax.random.key(0), variables, Batch(images, labels)
@@ -63,7 +63,7 @@ def main(config: Config) -> int:
     what += f" from {' and '.join(config.source)}" if config.source_weights else ""
     what += f", {len(pairs)} pairs" if pairs else ""
     if config.method == "finetune" and source.classes == (len(splits.train.classes),):
-        what += " with its classifier, which has as many classes"
+        what += " with its classifier, since both have as many classes"
     more = {
         "matched_pairs": pairs,
         "source_layers": layers,
@@ -94,7 +94,7 @@ def record_transfer(
     splits: inputs.Splits,
     everywhere: devices.Devices,
 ) -> None:
-    """Writes what the meta-networks transfer where after the last epoch."""
+    """Writes the mean weights that the meta-networks give to channels and pairs at the end."""
     means = learned_weights.mean_weights(
         source.network,
         source.variables,
@@ -109,7 +109,7 @@ def record_transfer(
 
 
 def draw(config: Config, pairs: list[Pair], layers: list[str], result: loop.Result) -> None:
-    """Writes the pictures of a run with pair weights."""
+    """Writes the pictures of a run's pair weights."""
     title = f"{config.method}: {' + '.join(config.source)} → {config.target}"
     history = np.array([epoch.train["pair_weights"] for epoch in result.epochs])
     epochs = [epoch.epoch for epoch in result.epochs]

@@ -1,1 +1,1 @@
-"""Many runs as processes."""
+"""Many runs, each as a process."""

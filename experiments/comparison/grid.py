@@ -1,4 +1,4 @@
-"""The runs that a comparison asks for: methods × tasks × seeds × images per class."""
+"""The runs of a comparison: methods × tasks × seeds × images per class."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from ..options.methods import METHODS
 from ..options.train_options import Config
 
 TRAIN = "l2t train"
-# A comma between options, not one within a list of pairs.
+# A comma between options, but not one in a list of pairs.
 COMMA = re.compile(r",(?=[a-z][a-z_-]*=)")
-# Options of a run that are not for the user of a comparison to give, and what is instead.
+# Options of a run that a comparison sets itself, and what to do instead of giving them.
 RESERVED = {
-    "method": "wanted --methods before the --",
-    "task": "wanted --tasks before the --",
-    "seed": "wanted --seeds before the --",
-    "per-class": "wanted --per-class before the --",
-    "run-dir": "wanted --out before the --",
-    "resume": "a comparison goes on by itself, and with another --out it begins anew",
+    "method": "give --methods before the --",
+    "task": "give --tasks before the --",
+    "seed": "give --seeds before the --",
+    "per-class": "give --per-class before the --",
+    "run-dir": "give --out before the --",
+    "resume": "a comparison resumes by itself, and starts anew with another --out",
     **dict.fromkeys(
-        ("coordinator", "processes", "process"), "a comparison's runs have one process"
+        ("coordinator", "processes", "process"),
+        "each run of a comparison has one process; leave it out",
     ),
 }
 
@@ -36,7 +37,7 @@ class Run(NamedTuple):
     """One training run of a comparison.
 
     Attributes:
-      method: as asked for, such as ``fm:pairs=one-to-one``.
+      method: as given, such as ``fm:pairs=one-to-one``.
       config: its options, with its folder.
       folder: that folder.
     """
@@ -52,7 +53,7 @@ class Run(NamedTuple):
 
     @property
     def log(self) -> Path:
-        """The file beside the folder that gets what the run prints."""
+        """The file beside the folder that the run prints to."""
         return self.folder.with_name(f"{self.name}.log")
 
 
@@ -67,10 +68,10 @@ def expand(
     """All runs of a comparison, checked: the smallest number of images first, then by seed.
 
     Args:
-      methods: names of methods, with options where wanted: ``fm:pairs=one-to-one,beta=1``.
-      tasks: names of tasks; with none the data come from ``common``.
+      methods: names of methods, optionally with options: ``fm:pairs=one-to-one,beta=1``.
+      tasks: names of tasks; if there are none, ``common`` names the data.
       seeds: of each combination.
-      per_class: numbers of training images of each class; with none all images are taken.
+      per_class: numbers of training images of each class; if there are none, all are taken.
       common: options of `experiments.train` for all runs, as words of a command line.
       out: folder for all runs.
 
@@ -78,13 +79,13 @@ def expand(
       The runs.
 
     Raises:
-      ValueError: an option that does not parse, is out of range or not to be given here; or two
-        runs with the same options or the same folder.
+      ValueError: an option does not parse, is out of range or must not be given here; or two
+        runs have the same options or the same folder.
       FileNotFoundError: a source's weights are missing.
     """
     for name, values in (("--methods", methods), ("--seeds", seeds)):
         if not values:
-            raise ValueError(f"{name} without a value came; wanted at least one")
+            raise ValueError(f"{name} must have at least one value (got none)")
     check_common(common, tasks)
     chosen: list[str | None] = [*tasks] or [None]
     configs = {
@@ -103,15 +104,17 @@ def expand(
 
 
 def check_common(common: Sequence[str], tasks: Sequence[str]) -> None:
-    """Raises a ValueError for words that are no options of a run, or not to be given."""
+    """Raises a ValueError for words that are no options of a run, or must not be given."""
     names = [word[2:].partition("=")[0].replace("_", "-") for word in common if word[:2] == "--"]
     for name in names:
         if name in RESERVED:
-            raise ValueError(f"--{name} after -- came; {RESERVED[name]}")
+            raise ValueError(
+                f"options after -- must be for all runs (got --{name}); {RESERVED[name]}"
+            )
     if "data" in names and len(tasks) > 1:
         raise ValueError(
-            f"--data after -- with --tasks {' '.join(tasks)} came; wanted one task, since all "
-            "would train on the same data"
+            f"--tasks must be one task with --data after -- (got {' '.join(tasks)}); all would "
+            "train on the same data"
         )
     try:
         cli.parse(Config, TRAIN, [*common])
@@ -120,7 +123,7 @@ def check_common(common: Sequence[str], tasks: Sequence[str]) -> None:
 
 
 def read_method(text: str) -> tuple[str, list[str]]:
-    """Method and options of ``METHOD:OPTION=VALUE,…``, the latter as words of a command line."""
+    """Method and options of ``METHOD:OPTION=VALUE,…``; the options as words of a command line."""
     method, colon, rest = text.partition(":")
     words: list[str] = []
     for option in COMMA.split(rest) if colon else []:
@@ -128,21 +131,26 @@ def read_method(text: str) -> tuple[str, list[str]]:
         name = name.replace("_", "-")
         if not equals:
             raise ValueError(
-                f"--methods {text} came; wanted METHOD or METHOD:OPTION=VALUE,OPTION=VALUE"
+                f"--methods must be METHOD or METHOD:OPTION=VALUE,OPTION=VALUE (got {text})"
             )
         if name in RESERVED:
-            raise ValueError(f"--methods {text} came; {name} is not an option of one method")
+            raise ValueError(
+                f"options of one method must not include {name} (got --methods {text}); "
+                f"{RESERVED[name]}"
+            )
         values = shlex.split(value)
         words += [f"--{name}={values[0]}"] if len(values) == 1 else [f"--{name}", *values]
     return method, words
 
 
 def configure(text: str, task: str | None, common: Sequence[str]) -> Config:
-    """The options of a method on a task, before seed, number of images and folder."""
+    """The options of a method on a task, without seed, number of images and folder."""
     method, own = read_method(text)
     words = [*common, "--method", method, *(["--task", task] if task else [])]
     if method in METHODS and METHODS[method].sources == "none":
-        words.append("--source-weights")  # none: those in common are for the other methods
+        words.append(
+            "--source-weights"
+        )  # without a value: those in common are for the other methods
     try:
         config = cli.parse(Config, TRAIN, [*words, *own])
         config.check()
@@ -154,28 +162,34 @@ def configure(text: str, task: str | None, common: Sequence[str]) -> Config:
 
 
 def run_name(config: Config, method: str) -> str:
-    """A readable name of a run's folder, such as ``cifar10-n50-fm-pairs=one-to-one-seed0``."""
+    """A readable name for a run's folder, such as ``cifar10-n50-fm-pairs=one-to-one-seed0``."""
     name, words = read_method(method)
     parts = [config.task or Path(config.data).stem]
     if config.per_class is not None:
         parts.append(f"n{config.per_class}")
     parts.append(name)
-    # Of a path its last part alone, which is enough to tell runs apart.
+    # The last part of a path is enough to tell runs apart.
     parts += [re.sub(r"[^=\s]*/", "", word.removeprefix("--")) for word in words]
     return re.sub(r"[^\w.,+=-]", "_", "-".join([*parts, f"seed{config.seed}"]))
 
 
 def check_distinct(runs: Sequence[Run]) -> None:
-    """Raises a ValueError where two runs have the same folder, or the same options but for it."""
+    """Raises a ValueError if two runs have the same folder, or differ in nothing else."""
     folders = Counter(run.folder for run in runs)
     if twice := [folder.name for folder, count in folders.items() if count > 1]:
         raise ValueError(
-            f"two runs named {twice[0]} came; wanted every method, task, seed and number once"
+            f"each method, task, seed and number must be given once (got two runs {twice[0]})"
         )
     methods: dict[Config, str] = {}
     for run in runs:
         same = methods.setdefault(replace(run.config, run_dir=None), run.method)
         if same != run.method:
-            raise ValueError(f"--methods {same} and {run.method} are the same; wanted one of them")
+            raise ValueError(
+                f"--methods must differ in their options (got {same} and {run.method}, which are "
+                "the same); leave out one of them"
+            )
     if long := [run.name for run in runs if len(run.name) > 200]:
-        raise ValueError(f"a run named {long[0]} came; wanted at most 200 characters")
+        raise ValueError(
+            f"the name of a run must be at most 200 characters (got {long[0]}); give fewer options "
+            "in --methods"
+        )

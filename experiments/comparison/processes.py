@@ -1,4 +1,4 @@
-"""Runs as processes of their own, a few at once, each with a log."""
+"""Runs as processes of their own, several at once, each with a log."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ..system import signals
 
 Job = TypeVar("Job")
 
-POLL = 0.2  # seconds between two looks at the processes
-GRACE = 30.0  # seconds that a process gets to save and end before it is killed
+POLL = 0.2  # seconds between two polls of the processes
+GRACE = 30.0  # seconds for a process to save and end before it is killed
 
 
 class Child(Protocol):
-    """A process at work."""
+    """A process that runs."""
 
     def poll(self) -> int | None:
-        """Its exit code; None while it works."""
+        """Its exit code; None while it runs."""
 
     def stop(self) -> None:
         """Asks it to end."""
@@ -36,13 +36,13 @@ class Child(Protocol):
 
 
 class Process:
-    """A process with all that it starts itself."""
+    """A process and all processes that it starts."""
 
     def __init__(self, command: list[str], log: BinaryIO, environment: dict[str, str]) -> None:
-        """Starts it; what it prints, and the command first, goes to the log."""
+        """Starts it; the log gets the command first, and then what it prints."""
         log.write(f"$ {shlex.join(command)}\n".encode())
         log.flush()
-        # A session of its own: it is ended as a whole, and not by the terminal's Ctrl-C.
+        # In a session of its own it can be ended as a whole, and Ctrl-C does not reach it.
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -53,15 +53,15 @@ class Process:
         )
 
     def poll(self) -> int | None:
-        """Its exit code, negative after a signal; None while it works."""
+        """Its exit code, negative after a signal; None while it runs."""
         return self._process.poll()
 
     def stop(self) -> None:
-        """Asks it and all that it has started to end."""
+        """Asks it, and all that it has started, to end."""
         self._signal(signal.SIGTERM)
 
     def join(self) -> None:
-        """Waits for its end after `stop`; kills what takes too long."""
+        """Waits for its end after `stop`; kills it if that takes too long."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(GRACE)
         self._signal(signal.SIGKILL)
@@ -73,19 +73,19 @@ class Process:
 
 
 def environment(jobs: int) -> dict[str, str]:
-    """The environment of so many runs at once; what is set already stays."""
+    """The environment for so many runs at once; variables that are set already stay."""
     added = {
-        "PYTHONUNBUFFERED": "1",  # the log's last line is what was printed last
+        "PYTHONUNBUFFERED": "1",  # so that the log's last line is what was printed last
         "TQDM_MININTERVAL": "30",  # seconds between two states of the progress bar in the log
     }
     if jobs > 1:
-        # Else the first run takes three quarters of an accelerator's memory, needed or not.
+        # By default, the first run takes three quarters of an accelerator's memory.
         added["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     return added | os.environ
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that is not empty."""
+    """The last non-empty line of a log."""
     with log.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
         lines = re.split(r"[\r\n]+", file.read().decode(errors="replace").strip())
@@ -98,23 +98,23 @@ def work_off(
     begin: Callable[[Job], Child | None],
     end: Callable[[Job, int], None],
 ) -> None:
-    """Keeps processes at work until all jobs are done; none is left at work, whatever is raised.
+    """Runs processes until all jobs are done; whatever is raised, no process is left running.
 
     Args:
       jobs: what to do, in this order.
-      at_once: how many processes may work at once.
-      begin: starts a job's process; None where there is nothing to do.
-      end: is told a job whose process has ended, and its exit code.
+      at_once: how many processes may run at once.
+      begin: starts a job's process; returns None if there is nothing to do.
+      end: is called with a job whose process has ended, and its exit code.
 
     Raises:
-      KeyboardInterrupt: Ctrl-C, a request to end, or the end of the terminal.
+      KeyboardInterrupt: Ctrl-C, SIGTERM, or the terminal was closed.
     """
     waiting = deque(jobs)
     working: list[tuple[Job, Child]] = []
-    with signals.collected() as came:
+    with signals.collected() as received:
         try:
             while waiting or working:
-                while waiting and len(working) < at_once and not came:
+                while waiting and len(working) < at_once and not received:
                     job = waiting.popleft()
                     if (child := begin(job)) is not None:
                         working.append((job, child))
@@ -127,7 +127,7 @@ def work_off(
                 for pair, code in ended:
                     working.remove(pair)
                     end(pair[0], code)
-                if came:
+                if received:
                     raise KeyboardInterrupt
                 if working and not ended:
                     time.sleep(POLL)

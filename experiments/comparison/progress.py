@@ -1,4 +1,4 @@
-"""Starts the runs of a comparison and tells how each ended and how long the rest may take."""
+"""Starts the runs of a comparison; prints how each ended and how long the rest may take."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Start = Callable[[list[str], BinaryIO, dict[str, str]], processes.Child]
 
 
 class Progress:
-    """What `children.work_off` calls for every run, and the lines that people read."""
+    """What `processes.work_off` calls for every run, and the lines that it prints."""
 
     def __init__(self, runs: Sequence[Run], at_once: int, start: Start) -> None:
         """Starts nothing yet.
 
         Args:
-          runs: what is to be done.
-          at_once: how many of them may be at work at once.
+          runs: the runs to do.
+          at_once: how many of them may run at once.
           start: starts a process from its command, log and environment.
         """
         self._left = list(runs)
@@ -36,21 +36,21 @@ class Progress:
         self.failed: list[Run] = []
 
     def begin(self, run: Run) -> processes.Child | None:
-        """Starts a run; None where another comparison is at it or has done it meanwhile."""
+        """Starts a run; returns None if another comparison runs it or has finished it."""
         with files.claim(run.log) as log:
             if log is None or resume.result(run.folder, run.config) is not None:
-                why = "at work already" if log is None else "done meanwhile"
-                self._tell(run, f"is {why}, by another comparison")
+                what = "is running" if log is None else "was finished"
+                self._tell(run, f"skipped: it {what} in another comparison")
                 self.skipped.append(run)
                 self._left.remove(run)
                 return None
             command = [sys.executable, "-m", f"{cli.PACKAGE}.train", *cli.arguments(run.config)]
-            self._tell(run, "goes on" if (run.folder / layout.CHECKPOINTS).exists() else "starts")
+            self._tell(run, "resumes" if (run.folder / layout.CHECKPOINTS).exists() else "starts")
             self._begun[run] = time.monotonic()
             return self._start(command, log, processes.environment(self._at_once))
 
     def end(self, run: Run, code: int) -> None:
-        """Tells how a run has ended."""
+        """Prints how a run has ended."""
         seconds = time.monotonic() - self._begun.pop(run)
         self._left.remove(run)
         result = resume.result(run.folder, run.config) if code == 0 else None
@@ -60,7 +60,7 @@ class Progress:
             self._tell(run, f"FAILED, {why}: {processes.last_line(run.log)} (log: {run.log})")
             return
         self.done += 1
-        # The latest run of a kind tells the most about the next, which has as many images or more.
+        # The latest run of a kind predicts the next best, which has as many images or more.
         self._rates[kind(run)] = seconds / work(run)
         text = f"test accuracy {100 * result['test_accuracy']:.2f} %, {duration(seconds)}"
         if warnings := result.get("warnings"):
@@ -70,13 +70,13 @@ class Progress:
         self._tell(run, text)
 
     def summary(self) -> str:
-        """How many runs came to which end, and where the failed ones say why."""
+        """How many runs ended in which way, and the logs of the failed ones."""
         counts = {
             "done": self.done,
             "failed": len(self.failed),
             "not started": len(self._waiting()),
         }
-        counts |= {"broken off": len(self._begun), "left to another": len(self.skipped)}
+        counts |= {"interrupted": len(self._begun), "skipped": len(self.skipped)}
         text = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
         logs = "".join(f"\n  {run.log}" for run in self.failed)
         return f"{text or 'nothing to do'}{logs and '; failed:'}{logs}"
@@ -85,7 +85,7 @@ class Progress:
         return [run for run in self._left if run not in self._begun]
 
     def _seconds_left(self) -> float:
-        """Seconds that the runs left may take, as long as the latest of their kind by its work."""
+        """Seconds that the other runs may take, from the latest run of each kind."""
         mean = sum(self._rates.values()) / len(self._rates)
         seconds = sum(work(run) * self._rates.get(kind(run), mean) for run in self._left)
         now = time.monotonic()
@@ -98,12 +98,12 @@ class Progress:
 
 
 def kind(run: Run) -> tuple[str, str]:
-    """Runs of one kind differ in nothing but the seed and the number of images."""
+    """The kind of a run: runs of one kind differ in the seed and the number of images only."""
     return run.config.task or run.config.data, run.method
 
 
 def work(run: Run) -> int:
-    """What the time of a run grows with, among runs of one kind."""
+    """The amount that the time of a run is proportional to, among runs of one kind."""
     return run.config.per_class or 1
 
 

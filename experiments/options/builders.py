@@ -1,4 +1,4 @@
-"""What builds each method from its options and its networks."""
+"""Builds each method from its options and its networks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .run_options import RunOptions
     from .train_options import Config
 
-# The published code's heads of "where".
+# The published code's heads of the network that gives the pair weights.
 ACTIVATIONS = {
     "relu6": jax.nn.relu6,
     "relu": jax.nn.relu,
@@ -50,12 +50,12 @@ SCHEMES = {"two-stage": two_stage, "bilevel": bilevel}
 
 
 class Parts(NamedTuple):
-    """What a method is built from, beside its options.
+    """What a method is built from, besides its options.
 
     Attributes:
-      source: the source network, several as one; None for a method without.
+      source: the source network; several are joined into one; None for a method without.
       target: the target network.
-      pairs: pairs of layers, for the methods that match any.
+      pairs: pairs of layers, for the methods that match layers.
       source_classes: number of logits of each source; None without sources.
     """
 
@@ -86,13 +86,13 @@ def sgd(options: RunOptions) -> optax.GradientTransformation:
 
 
 def learned_channels(config: Config) -> tuple[MetaNetwork, MetaNetwork]:
-    """What is learned; all pairs count alike."""
+    """Networks of l2t-w: channel weights are learned, and all pairs have equal weights."""
     del config
     return softmax_channels(), uniform_pairs()
 
 
 def learned_channels_and_pairs(config: Config) -> tuple[MetaNetwork, MetaNetwork]:
-    """What and where are learned."""
+    """Networks of l2t-ww: channel weights and pair weights are learned."""
     if config.where == "constant":
         return softmax_channels(), constant_pairs()
     return softmax_channels(), affine_pairs(

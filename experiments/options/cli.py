@@ -1,4 +1,4 @@
-"""What all commands share: parsing and its inverse, and errors as one line."""
+"""What all commands share: parsing, its inverse, and errors in one line."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from typing import Any, TypeVar
 import tyro
 
 from ..system.errors import InterruptedRunError, RunFailedError
+from .checks import flag
 
 Options = TypeVar("Options")
 
-# This package's name, which is another one in a checkout than in an installation.
+# This package's name, which differs between a checkout and an installation.
 PACKAGE = __package__.partition(".")[0]
 
-# An option of all commands, before or after the others.
+# Every command has this option, at any place.
 DEBUG = "--debug"
-HELP = f"{DEBUG}: shows where in the program an error came from."
+HELP = f"Add {DEBUG} to see where in the program an error was raised."
 
 
 def run(
@@ -41,13 +42,13 @@ def run(
     Args:
       main: the command; takes the options and returns the exit code.
       options: a dataclass that describes the options.
-      prog: how the command is called, such as ``l2t train``.
+      prog: the command's name, such as ``l2t train``.
       args: the command line; that of the process if None.
-      hint: what to say besides to who gives a command line that does not parse.
+      hint: what to add to the message if the command line does not parse.
 
     Returns:
-      The exit code: that of ``main``, 2 after bad input, 1 after a failed run, or 128 and the
-      signal's number after an interruption; each is told in one line on stderr.
+      The exit code: that of ``main``, 2 after bad input, 1 after a failed run, or 128 plus the
+      signal's number after an interruption. Each of these prints one line on stderr.
     """
     words = sys.argv[1:] if args is None else args
     try:
@@ -63,14 +64,14 @@ def run(
 
 
 def text(error: BaseException) -> str:
-    """An error's text; of the system's errors without its number."""
+    """An error's text; a system error's is without its number."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return str(error)
 
 
 def kind_and_code(error: BaseException) -> tuple[str, int]:
-    """What an error's line begins with, and the exit code."""
+    """The kind of an error, for its line, and the exit code."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 128 + signal.SIGINT
     if isinstance(error, InterruptedRunError):
@@ -79,7 +80,7 @@ def kind_and_code(error: BaseException) -> tuple[str, int]:
 
 
 def parse(options: type[Options], prog: str, args: list[str] | None, hint: str = "") -> Options:
-    """Parses the command line with tyro; what does not parse becomes a one-line ValueError."""
+    """Parses the command line with tyro, whose errors become a ValueError in one line."""
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
@@ -92,7 +93,7 @@ def parse(options: type[Options], prog: str, args: list[str] | None, hint: str =
                 config=(tyro.conf.FlagConversionOff,),
             )
             parsed = read()
-            # Presets are defaults: the command line is read once more over them.
+            # Presets replace the defaults, so the command line is read once more.
             presets = getattr(parsed, "with_presets", None)
             return parsed if presets is None else read(default=presets())
     except SystemExit as stop:
@@ -103,13 +104,13 @@ def parse(options: type[Options], prog: str, args: list[str] | None, hint: str =
 
 
 def arguments(options: Any) -> list[str]:
-    """The command line that `parse` reads these options from; what is a default is left out."""
+    """The command line that `parse` reads as these options; defaults are left out."""
     presets = getattr(options, "with_presets", None)
     defaults = options if presets is None else presets()
     words: list[str] = []
     for field in dataclasses.fields(options):
-        value, option = getattr(options, field.name), f"--{field.name.replace('_', '-')}"
-        # What a preset sets comes too: only one that is overridden would have to.
+        value, option = getattr(options, field.name), flag(field.name)
+        # This includes what a preset sets. Only an overridden preset would need it.
         if value == field.default == getattr(defaults, field.name):
             continue
         if isinstance(value, tuple):

@@ -29,11 +29,11 @@ class Entry:
     Attributes:
       build: makes it from the run's options and the networks.
       help: what it trains the target on, in words.
-      pairs: the pairs of layers that it matches where the options name none; None if it matches no
+      pairs: the pairs of layers that it matches if the options name none; None if it matches no
         layers.
       sources: how many source networks it takes.
       meta_networks: the networks that learn what and where; None if it learns no weights.
-      options: options that only some methods use, and that this one uses.
+      options: those of the options used by some methods only that this one uses.
     """
 
     build: Callable[[Config, builders.Parts], Method]
@@ -53,55 +53,54 @@ METHODS: dict[str, Entry] = {
     "scratch": Entry(builders.scratch, "the task's loss alone", sources="none"),
     "finetune": Entry(
         builders.finetune,
-        "the task's loss alone, starting from the weights of a source of the same architecture",
+        "the task's loss alone; the target starts from the weights of a source of its architecture",
         sources="one",
     ),
     "lwf": Entry(
         builders.lwf,
-        "learning without forgetting: a second head imitates the source's classes",
+        "learning without forgetting; a second head imitates the source's classes",
         options=("lwf_weight", "temperature"),
     ),
     "at": Entry(
         builders.at,
-        "attention transfer: the target looks where the source looks",
+        "attention transfer; the target imitates where the source looks",
         pairs="one-to-one",
         options=("at_weight",),
     ),
     "lwf+at": Entry(
         builders.lwf_and_at,
-        "both",
+        "lwf and at together",
         pairs="one-to-one",
         options=("lwf_weight", "temperature", "at_weight"),
     ),
     "fm": Entry(
         builders.fm,
-        "feature matching with equal weights for all pairs and channels",
+        "feature matching; all pairs and channels have equal weights",
         pairs="stages",
         options=("beta",),
     ),
     "l2t-w": Entry(
         builders.l2t_w,
-        "learns what to transfer (channel weights) on the given pairs",
+        "learns what to transfer: channel weights, on the given pairs",
         pairs="one-to-one",
         meta_networks=builders.learned_channels,
         options=LEARNING,
     ),
     "l2t-ww": Entry(
         builders.l2t_ww,
-        "learns what and where to transfer (channel and pair weights)",
+        "learns what and where to transfer: channel and pair weights",
         pairs="stages",
         meta_networks=builders.learned_channels_and_pairs,
         options=(*LEARNING, "where", "where_bias", "where_kernel"),
     ),
 }
-CHOICES = "|".join(METHODS)
 
 
 def find(name: str) -> Entry:
     """The method of that name.
 
     Raises:
-      ValueError: there is none.
+      ValueError: no method has that name.
     """
     if name not in METHODS:
         raise ValueError(f"--method must be one of {', '.join(METHODS)} (got {name})")
@@ -109,7 +108,7 @@ def find(name: str) -> Entry:
 
 
 def uses(name: str, option: str) -> bool:
-    """Whether a method uses an option, or what came of it in a run's records."""
+    """Whether a method uses an option, or a value in a run's records that follows from one."""
     entry = METHODS[name]
     if option in ("source", "source_weights", "source_sha256"):
         return entry.sources != "none"

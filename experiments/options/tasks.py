@@ -1,4 +1,4 @@
-"""The paper's tasks: the settings of each by name, the only place that has them."""
+"""The paper's tasks: their settings by name, all in this place."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def stl10_from(*sources: str) -> dict[str, Any]:
     }
 
 
-# What is not named here has the paper's value as the option's own default.
+# The other options have the paper's values as their defaults.
 TASKS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "cifar10": SMALL | {"data": "cifar10"},
         "cifar100": SMALL | {"data": "cifar100"},
         "stl10": SMALL | {"data": "stl10"},
-        # Several sources. The last two differ in what their second network was trained on, which
-        # is in its weights.
+        # Several sources. The last two have the same settings: what their second networks were
+        # trained on shows in the weights alone.
         "stl10-resnet20": stl10_from("resnet32", "resnet20"),
         "stl10-twice": stl10_from("resnet32", "resnet32"),
         "stl10-cifar10": stl10_from("resnet32", "resnet32"),
@@ -54,8 +54,15 @@ TASKS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "dogs": LARGE | {"data": "dogs"},
     }
 )
-# In a help text, which breaks its lines at blanks.
-CHOICES = f"{{{', '.join(TASKS)}}}"
+
+# Every task is in it, as a test checks.
+DESCRIPTION = """
+- cifar10, cifar100, stl10: ResNet-32 to VGG-9-BN. The source was trained on TinyImageNet.
+- stl10-resnet20: likewise, with a ResNet-20 as second source, trained on TinyImageNet.
+- stl10-twice: likewise, with a ResNet-32 as second source, trained there with another seed.
+- stl10-cifar10: likewise, with a ResNet-32 as second source, trained on CIFAR-10.
+- cub200, mit67, stanford40, dogs: ResNet-34 to ResNet-18. The source was trained on ImageNet.
+""".strip()
 
 
 def settings(task: str, *, same_stage: bool) -> dict[str, Any]:
@@ -63,16 +70,16 @@ def settings(task: str, *, same_stage: bool) -> dict[str, Any]:
 
     Args:
       task: its name.
-      same_stage: whether the pairs wanted are those of stages of equal size alone.
+      same_stage: whether to pair only stages of equal size.
 
     Returns:
-      Values by the option's name.
+      Values by the options' names.
 
     Raises:
       ValueError: there is no such task.
     """
     if task not in TASKS:
-        raise ValueError(f"--task {task} came; wanted {', '.join(TASKS)}")
+        raise ValueError(f"--task must be one of {', '.join(TASKS)} (got {task})")
     chosen = dict(TASKS[task])
     if same_stage:
         stages = ",".join(f"{m}-{m}" for m in range(1, 5))

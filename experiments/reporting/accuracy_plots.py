@@ -18,12 +18,12 @@ MARKERS = ["o", "s", "^", "D"]
 
 
 def over_epochs(path: Path, accuracies: Mapping[str, np.ndarray], title: str) -> None:
-    """Draws mean validation accuracies, in bands of one standard deviation on each side.
+    """Draws mean validation accuracies, with bands of one standard deviation on each side.
 
     Args:
       path: the picture to write.
       accuracies: of each method, from 0 to 1, ``[seeds, epochs]``.
-      title: what they were trained on.
+      title: the data.
     """
     figure, axes = _axes(accuracies, title)
     for i, (label, values) in enumerate(accuracies.items()):
@@ -43,18 +43,18 @@ def over_epochs(path: Path, accuracies: Mapping[str, np.ndarray], title: str) ->
 def over_images(
     path: Path, accuracies: Mapping[str, tuple[list[int], list[float], list[float]]], title: str
 ) -> None:
-    """Draws test accuracies over the number of images a class.
+    """Draws test accuracies over the number of images per class.
 
     Args:
       path: the picture to write.
-      accuracies: of each method the numbers of images a class, and there the mean and standard
-        deviation over the seeds (0 for one seed), from 0 to 1.
-      title: what they were trained on.
+      accuracies: for each method the numbers of images per class, and for each number the mean
+        and standard deviation over the seeds (0 for one seed), from 0 to 1.
+      title: the data.
     """
     figure, axes = _axes(accuracies, title)
     for i, (label, (counts, means, stds)) in enumerate(accuracies.items()):
         axes.errorbar(
-            # Bars one beside the other.
+            # Shifted a little, so that bars do not overlap.
             np.array(counts) * 1.012 ** (i - (len(accuracies) - 1) / 2),
             100 * np.array(means),
             yerr=100 * np.array(stds),

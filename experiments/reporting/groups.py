@@ -1,4 +1,4 @@
-"""Which runs repeat one another but for the seed, and the row and column of each group."""
+"""Groups of runs that differ in the seed alone, with their rows and columns in a table."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..options.checks import flag
 from ..options.methods import METHODS, uses
 from ..runs.finished import Run
 from . import run_identity
 from .run_identity import DATA
 
-# Options whose value says enough.
+# Options whose value is clear without the name.
 PLAIN = ("source", "target", "pairs", "where", "scheme", "augment")
 
 
@@ -21,10 +22,10 @@ class Group(NamedTuple):
     """Runs that differ in the seed alone.
 
     Attributes:
-      runs: one of each seed, ascending.
-      data: their images: `DATA`, as they were given and as they came out.
-      traits: where they leave the defaults, which are those of their task if they have one; and
-        the digests of their sources.
+      runs: one for each seed, ascending.
+      data: their images: the values of `DATA`, as given and as divided.
+      traits: their options that are not the defaults (of their task, if they have one), and the
+        digests of their sources.
     """
 
     runs: tuple[Run, ...]
@@ -48,7 +49,7 @@ class Column(NamedTuple):
     Attributes:
       label: names them.
       name: of the data, without the number of images.
-      per_class: images a class; None for all.
+      per_class: number of images per class; None for all.
     """
 
     label: str
@@ -62,8 +63,8 @@ class Arranged(NamedTuple):
     Attributes:
       rows: methods, with the options in which they differ.
       columns: data and number of images.
-      groups: by row and column's label; not all have one.
-      repeated: runs that are left out, as another has the same options and seed and is younger.
+      groups: by row and column's label. Some places may be empty.
+      repeated: runs that are left out, because a later one has the same options and seed.
       common: options that are not the default, but the same in all rows that have them.
     """
 
@@ -75,7 +76,7 @@ class Arranged(NamedTuple):
 
 
 def arrange(runs: Iterable[Run]) -> Arranged:
-    """Groups runs that differ in nothing but their seed, and gives each group a row and column."""
+    """Groups runs that differ in the seed alone, and gives each group a row and column."""
     repeats: dict[str, dict[int, Run]] = defaultdict(dict)
     repeated = []
     for run in sorted(runs, key=lambda run: run.finished):
@@ -113,7 +114,7 @@ def _group(runs: tuple[Run, ...]) -> Group:
 
 
 def _order(group: Group) -> Any:
-    """Methods in their order, the plainest first, numbers ascending."""
+    """Sorts methods in their order, those with fewer options first, and numbers ascending."""
     values = [
         (name, value, "") if isinstance(value, float | int) else (name, float("inf"), _key(value))
         for name, value in group.traits.items()
@@ -129,7 +130,7 @@ Level = Callable[[Group], Any]
 
 
 def _method_and_options(group: Group) -> Any:
-    # Each task has its own source.
+    # Without the weights, since each task has its own source.
     return group.method, {k: v for k, v in group.traits.items() if k != "source_sha256"}
 
 
@@ -142,7 +143,7 @@ def _all(group: Group) -> Any:
 
 
 def _rows(groups: Sequence[Group], levels: Sequence[Level]) -> Iterator[list[Group]]:
-    """Groups that are alike on the first level at which no two of them share a column."""
+    """Rows: groups that are alike on the first level at which no two share a column."""
     alike: dict[str, list[Group]] = defaultdict(list)
     for group in groups:
         alike[_key(levels[0](group))].append(group)
@@ -154,7 +155,7 @@ def _rows(groups: Sequence[Group], levels: Sequence[Level]) -> Iterator[list[Gro
 
 
 def _common(rows: Sequence[Sequence[Group]]) -> dict[str, Any]:
-    """Traits in which all rows agree whose method has the option at all."""
+    """Traits that are the same in all rows whose method uses the option."""
     traits = {name: value for row in rows for name, value in row[0].traits.items()}
     return {
         name: value
@@ -169,13 +170,13 @@ def _common(rows: Sequence[Sequence[Group]]) -> dict[str, Any]:
 
 
 def _row_labels(rows: Sequence[Sequence[Group]], common: dict[str, Any]) -> list[str]:
-    """Methods, with the options in which those rows differ that have the option at all."""
+    """Methods, with the options in which the rows that use them differ."""
     alike = Counter(_key(_method_and_options(row[0])) for row in rows)
     labels = []
     for first in (row[0] for row in rows):
         parts = [first.method]
         for name, value in first.traits.items():
-            # Weights are named where nothing else tells rows apart.
+            # Weights are named only if nothing else tells the rows apart.
             if name != "source_sha256" or alike[_key(_method_and_options(first))] > 1:
                 parts += [] if name in common else [_trait(name, value)]
         labels.append(" ".join(parts))
@@ -183,7 +184,7 @@ def _row_labels(rows: Sequence[Sequence[Group]], common: dict[str, Any]) -> list
 
 
 def _trait(name: str, value: Any, plain: Sequence[str] = PLAIN) -> str:
-    """An option's name and value, of the plain ones the value alone."""
+    """An option's name and value; only the value if it is among the plain ones."""
     if name == "source_sha256":
         return f"weights {'+'.join(digest[:8] for digest in value)}"
     if name == "data_sha256":
@@ -195,7 +196,7 @@ def _trait(name: str, value: Any, plain: Sequence[str] = PLAIN) -> str:
         if isinstance(value, list)
         else run_identity.text(value)
     )
-    return text if name in plain else f"{run_identity.option(name)[2:]} {text}"
+    return text if name in plain else f"{flag(name)[2:]} {text}"
 
 
 def _columns(groups: Sequence[Group]) -> dict[str, Column]:
@@ -234,7 +235,7 @@ def _images(data: dict[str, Any]) -> str:
 
 
 def _distinct(labels: Sequence[str]) -> list[str]:
-    """The labels, numbered where they are alike."""
+    """The labels, with numbers after those that are the same."""
     seen: Counter[str] = Counter()
     distinct = []
     for label in labels:

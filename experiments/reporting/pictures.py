@@ -20,15 +20,15 @@ def of_accuracies(out: Path, arranged: Arranged, results: Table) -> Iterator[Pic
     """Draws accuracies over epochs and over images; yields each picture's name and caption."""
     for number, column in enumerate(arranged.columns, 1):
         of = [(row, arranged.groups.get((row, column.label))) for row in arranged.rows]
-        # Runs of another length are of another group.
+        # Runs with another number of epochs are in another group.
         accuracies = {
             row: np.array([run.val_accuracies for run in group.runs]) for row, group in of if group
         }
         name = f"epochs-{number}-{slug(column.label)}.png"
         accuracy_plots.over_epochs(out / name, accuracies, column.label)
         caption = (
-            f"Validation accuracy over the epochs, {column.label}: mean over the seeds, with a "
-            "band of one standard deviation on each side where there are several."
+            f"Validation accuracy over the epochs, {column.label}: mean over the seeds. If there "
+            "are several, with a band of one standard deviation on each side."
         )
         yield name, caption
     for number, data in enumerate(dict.fromkeys(column.name for column in arranged.columns), 1):
@@ -49,13 +49,13 @@ def of_accuracies(out: Path, arranged: Arranged, results: Table) -> Iterator[Pic
         accuracy_plots.over_images(out / name, points, data)
         caption = (
             f"Test accuracy over the number of training images per class, {data}: mean and "
-            "standard deviation over the seeds; methods are moved sideways a little."
+            "standard deviation over the seeds. The methods are shifted sideways a little."
         )
         yield name, caption
 
 
 def of_transfer(out: Path, arranged: Arranged) -> Iterator[Picture]:
-    """Draws what went where by the methods that learn it; yields each picture's name, caption."""
+    """Draws the weights that methods learn; yields each picture's name and caption."""
     for number, ((row, column), group) in enumerate(arranged.groups.items(), 1):
         title = f"{row}, {column}"
         end = f"{number}-{slug(title)}.png"
@@ -66,7 +66,7 @@ def of_transfer(out: Path, arranged: Arranged) -> Iterator[Picture]:
 
 
 def _where(out: Path, end: str, title: str, group: Group) -> Iterator[Picture]:
-    """λ over training and at its end."""
+    """Draws λ over training and at its end."""
     histories = np.array([run.pair_weights for run in group.runs])
     history, epochs = histories.mean(axis=0), range(1, histories.shape[1] + 1)
     config = group.runs[0].config
@@ -77,7 +77,9 @@ def _where(out: Path, end: str, title: str, group: Group) -> Iterator[Picture]:
     caption += f"{of_seeds(group.seeds)}."
     if len(histories) > 1:
         most = histories[:, -1].std(axis=0, ddof=1).max()
-        caption += f" In the last epoch the seeds' standard deviation is up to {most:.2g}."
+        caption += (
+            f" In the last epoch, its standard deviation over the seeds is at most {most:.2g}."
+        )
     yield name, caption
     name = f"matching-{end}"
     transfer_plots.matching_diagram(out / name, pairs, history[-1], title, names)
@@ -85,7 +87,7 @@ def _where(out: Path, end: str, title: str, group: Group) -> Iterator[Picture]:
 
 
 def _what(out: Path, end: str, title: str, group: Group) -> Picture:
-    """Channel weights after training."""
+    """Draws the channel weights after training."""
     means = [run.weights for run in group.runs if run.weights is not None]
     by_pair = zip(*(each.channels for each in means), strict=True)
     channels = [np.mean(channels, axis=0) for channels in by_pair]
@@ -96,7 +98,7 @@ def _what(out: Path, end: str, title: str, group: Group) -> Picture:
     which = "with the largest λ" if group.method == "l2t-ww" else "matched (λ is 1)"
     caption = (
         f"Channel weights of the pairs {which}, {title}: after the last epoch, mean over the "
-        f"training images, {of_seeds(group.seeds)}; 1 is what all had if they counted alike."
+        f"training images, {of_seeds(group.seeds)}. All would be 1 if they counted alike."
     )
     return name, caption
 
@@ -109,5 +111,5 @@ def of_seeds(seeds: Sequence[int]) -> str:
 
 
 def slug(label: str) -> str:
-    """The label as part of a file's name; others may have the same."""
+    """The label as part of a file's name; two labels may have the same."""
     return re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-")[:60]

@@ -1,4 +1,4 @@
-"""What the options of a finished run say: which of them mattered, which are not the defaults."""
+"""The options of a finished run: those that matter, and those that are not the defaults."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import shlex
 from typing import Any
 
+from ..options.checks import flag
 from ..options.methods import uses
 from ..options.run_options import PLACES
 from ..options.tasks import TASKS
@@ -13,15 +14,15 @@ from ..options.train_options import Config
 from ..runs.finished import Run
 from ..system.files import plain
 
-# Which images; the rest of the options says how they are learned.
+# Options that say which images. The others say how to learn from them.
 DATA = ("task", "data", "data_sha256", "test_data", "image_size", "test_fraction", "val_fraction",
         "crop_share", "per_class", "division", "images")  # fmt: skip
 
 
 def options(run: Run) -> dict[str, Any]:
-    """The options of `Config` that matter to a run, with the pairs that a method takes itself."""
+    """The options of `Config` that matter to a run, with the method's default pairs."""
     method = run.config["method"]
-    # A run from before there was an option did what is now its default, as `resume` has it.
+    # A run from before an option existed did what is now its default, as in `resume`.
     known = plain(dataclasses.asdict(Config()), digits=17)
     given = {name: run.config.get(name, known[name]) for name in known if uses(method, name)}
     if "pairs" in given and given["pairs"] is None:
@@ -30,7 +31,7 @@ def options(run: Run) -> dict[str, Any]:
 
 
 def defaults(run: Run) -> dict[str, Any]:
-    """The options that a run has if only method and task are given."""
+    """The options of a run if only method and task are given."""
     method, task = run.config["method"], run.config.get("task")
     given = Config(method=method, task=task if task in TASKS else None)
     config = dataclasses.replace(given.with_presets(), method=method, task=task)
@@ -38,32 +39,27 @@ def defaults(run: Run) -> dict[str, Any]:
 
 
 def command(run: Run) -> str:
-    """The command line that a run was, or could have been, started with."""
+    """A command line that starts the run."""
     default = defaults(run)
     words = ["--method", run.config["method"]]
     for name, value in options(run).items():
         said = name in ("task", "data", "seed") or value != default[name]
         if name not in ("method", "run_dir") and said and value is not None:
             values = value if isinstance(value, list) else [value]
-            words += [option(name), *map(str, values)]
+            words += [flag(name), *map(str, values)]
     return f"l2t train {shlex.join(words)}"
 
 
-def option(name: str) -> str:
-    """The option as it is given."""
-    return f"--{name.replace('_', '-')}"
-
-
 def identity(run: Run) -> dict[str, Any]:
-    """All that has to be alike for two runs to be averaged; weights count by what they are."""
-    # Whatever else a run's config names is part of it too.
+    """All that must be the same for two runs to be averaged; weights count by their digests."""
+    # It includes everything else in the run's config.
     config = run.config | options(run) | {"images": run.result["images"]}
-    # How the data were divided is the seed's doing.
+    # The seed decides how the data are divided.
     left_out = PLACES | {"seed", "split_sha256", "source_weights", "source_layers"}
     method = config["method"]
     return {k: v for k, v in config.items() if k not in left_out and uses(method, k)}
 
 
 def text(value: Any) -> str:
-    """A value of an option, short."""
+    """The value of an option, short."""
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -36,7 +36,7 @@ class Cell(NamedTuple):
 
     @property
     def error(self) -> float:
-        """The standard error that so many test images leave one run."""
+        """The standard error of one run, from the number of its test images."""
         return few_images.standard_error(self.mean, self.images)
 
     @property
@@ -46,9 +46,9 @@ class Cell(NamedTuple):
 
     @property
     def spread(self) -> float:
-        """Of a run: the standard deviation, and no less than its test images leave open.
+        """The standard deviation of a run, or its standard error if that is larger.
 
-        One seed has no deviation, and that of two may be small by chance.
+        One seed has no standard deviation, and that of two may be small by chance.
         """
         return max(self.std or 0.0, self.error)
 
@@ -59,7 +59,7 @@ class Cell(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Rows, columns and what stands there; a cell without runs is missing."""
+    """Rows, columns and cells; a cell without runs is missing."""
 
     rows: list[str]
     columns: list[str]
@@ -76,9 +76,9 @@ def cell(group: Group) -> Cell:
 
 
 def tabulate(arranged: Arranged) -> Table:
-    """The cells of all groups; of each column the best are marked.
+    """The cells of all groups; the best of each column are marked.
 
-    They are the highest mean and all that differ from it by no more than the spread of the
+    The best are the highest mean, and all that differ from it by at most the spread of the
     difference of two such runs, ``√(s₁² + s₂²)``.
     """
     cells = {place: cell(group) for place, group in arranged.groups.items()}
@@ -94,7 +94,7 @@ def tabulate(arranged: Arranged) -> Table:
 
 
 def markdown(table: Table) -> str:
-    """The table in per cent, of each column the best bold."""
+    """The table in per cent; the best of each column are bold."""
 
     def entry(row: str, column: str) -> str:
         found = table.cells.get((row, column))
@@ -112,7 +112,7 @@ LIMITS = ("data", "test images", "classes", "chance, %", "standard error, points
 
 
 def limits(table: Table) -> list[list[str]]:
-    """What each column's figures can show at all, as `LIMITS`: of one run at the highest mean."""
+    """How small a difference each column can show, as `LIMITS`: for one run at the highest mean."""
     lines = []
     for column in table.columns:
         found = [cell for (_, of), cell in table.cells.items() if of == column]
@@ -123,7 +123,7 @@ def limits(table: Table) -> list[list[str]]:
 
 
 def in_words(limit: Sequence[str]) -> str:
-    """A line of `limits` as a text in one line."""
+    """A line of `limits` as text."""
     data, images, classes, chance, error = limit
     return (
         f"{' '.join(data.split())}: {images} test images, {classes} classes, chance {chance} %, "
@@ -132,14 +132,14 @@ def in_words(limit: Sequence[str]) -> str:
 
 
 def grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, the first column to the left, the others to the right."""
+    """A Markdown table: the first column is aligned left, the others right."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     lines = [[text.replace("|", "\\|") for text in row] for row in (header, rule, *rows)]
     return "\n".join(f"| {' | '.join(row)} |" for row in lines) + "\n"
 
 
 def latex(table: Table) -> str:
-    """The table in per cent for the package booktabs, of each column the best bold."""
+    """The table in per cent for the package booktabs; the best of each column are bold."""
 
     def entry(row: str, column: str) -> str:
         found = table.cells.get((row, column))
@@ -166,14 +166,14 @@ def latex(table: Table) -> str:
 
 
 def escape(text: str) -> str:
-    """The text with what LaTeX reads as commands escaped."""
+    """The text with LaTeX's special characters escaped."""
     special = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
     special |= {character: f"\\{character}" for character in "&%$#_{}"}
     return "".join(special.get(character, character) for character in text)
 
 
 def comma_separated(table: Table) -> str:
-    """All figures, every digit, as accuracies from 0 to 1: a line for each cell."""
+    """All figures with every digit, as accuracies from 0 to 1: a line for each cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(

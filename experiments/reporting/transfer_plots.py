@@ -18,7 +18,7 @@ matplotlib.use("Agg")
 
 
 def pair_matrix(pairs: Sequence[Pair], values: np.ndarray) -> tuple[np.ndarray, list, list]:
-    """Pair weights as a matrix, source layers by target layers; NaN where a pair is not matched.
+    """Pair weights as a matrix, source by target layers; NaN if a pair is not matched.
 
     Returns:
       The matrix and the source and target layers of its rows and columns.
@@ -38,15 +38,15 @@ def lambda_matrices(
     title: str,
     source_names: Mapping[int, str] | None = None,
 ) -> None:
-    """Draws the λ matrix at up to five moments of training, and every λ over the epochs.
+    """Draws the λ matrix at up to five epochs, and every λ over all epochs.
 
     Args:
       path: the picture to write.
       pairs: the pairs (source layer, target layer).
       history: mean λ of each pair in each epoch, ``[epochs, pairs]``.
       epochs: the epochs' numbers.
-      title: what was trained.
-      source_names: names of source layers, instead of their numbers.
+      title: the method and the networks or data.
+      source_names: names of source layers, to show instead of their numbers.
     """
     names = source_names or {}
     _, sources, targets = pair_matrix(pairs, history[0])
@@ -56,7 +56,7 @@ def lambda_matrices(
     width = max(max(1.9, 0.35 * len(targets)) * len(moments) + 2.6, 5.0 + 2.0 * columns)
     figure = Figure(figsize=(width, sum(heights) + 0.3), layout="constrained")
     figure.suptitle(title)
-    # Two by themselves: the legend of the lines takes no room from the matrices.
+    # Two subfigures, so that the legend of the lines takes no room from the matrices.
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
     widths = [(width - 2.6) / len(moments)] * len(moments) + [0.25]
     grid = upper.add_gridspec(1, len(moments) + 1, width_ratios=widths)
@@ -98,7 +98,7 @@ def lambda_matrices(
             loc="center left",
             bbox_to_anchor=(1.0, 0.5),
         )
-    else:  # too many to name: the matrices above do
+    else:  # too many to name; the matrices above name them
         lines.set_title("one colour a source layer, one style a target layer", fontsize=8)
     figure.savefig(path, dpi=120)
 
@@ -110,14 +110,14 @@ def matching_diagram(
     title: str,
     source_names: Mapping[int, str] | None = None,
 ) -> None:
-    """Draws source layers on the left, target layers on the right, line width by λ.
+    """Draws source layers left, target layers right, and lines as wide as λ.
 
     Args:
       path: the picture to write.
       pairs: the pairs (source layer, target layer).
       weights: λ of each pair, ``[pairs]``.
-      title: what was trained.
-      source_names: names of source layers, instead of their numbers.
+      title: the method and the networks or data.
+      source_names: names of source layers, to show instead of their numbers.
     """
     names = source_names or {}
     matrix, sources, targets = pair_matrix(pairs, weights)
@@ -176,9 +176,9 @@ def channel_weights(
       pairs: the pairs (source layer, target layer).
       weights: mean channel weights of each pair, ``[C]``.
       pair_weights: mean λ of each pair, ``[pairs]``.
-      title: what was trained.
-      source_names: names of source layers, instead of their numbers.
-      count: of how many pairs at most.
+      title: the method and the networks or data.
+      source_names: names of source layers, to show instead of their numbers.
+      count: the most pairs to draw.
     """
     names = source_names or {}
     strongest = np.argsort(-pair_weights, kind="stable")[:count]

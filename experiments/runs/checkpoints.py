@@ -1,4 +1,4 @@
-"""Checkpoints: named arrays and a record on disk, by Orbax; what is damaged is noticed."""
+"""Checkpoints: named arrays and a record on disk, by Orbax, with checksums against damage."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ..system.errors import RunFailedError
 from ..system.files import checksums, replacing
 
 KEEP = 3  # checkpoints, the newest
-RECORD = "record"  # name of an array that is not the caller's
+RECORD = "record"  # name of an array that is not from the caller
 NAME = re.compile(r"step-(\d{9})(\.sha256)?")
 
 
 class Saved(NamedTuple):
-    """What a checkpoint holds.
+    """The content of a checkpoint.
 
     Attributes:
       arrays: by their names.
@@ -37,24 +37,25 @@ class Saved(NamedTuple):
 
 
 class Checkpoints:
-    """A folder of checkpoints, numbered; the newest few are kept.
+    """A folder of numbered checkpoints; the newest few are kept.
 
-    A checkpoint is a folder ``step-N`` that Orbax writes, which notices no flipped byte, and beside
-    it ``step-N.sha256`` with the checksum of every file in it (as ``sha256sum`` has them). That
-    comes last: without it there is no checkpoint. One is read only if every file is as it was.
+    A checkpoint is a folder ``step-N`` that Orbax writes, and a file ``step-N.sha256`` beside it
+    with the checksum of every file in the folder, as ``sha256sum`` writes them. Orbax itself would
+    not notice a flipped byte. The checksums are written last: without them there is no checkpoint.
+    A checkpoint is read only if all checksums are right.
     """
 
     def __init__(self, folder: Path) -> None:
         """Writes nothing yet.
 
         Args:
-          folder: where they are or will be. No other process may write there.
+          folder: the folder of the checkpoints. No other process may write there.
         """
         self._quiet = contextlib.ExitStack()
         self._quiet.enter_context(quiet())
         self.folder = folder.resolve()
         self._damaged: list[int] = []
-        # One process writes, also where a run has several.
+        # One process writes, even if the run has several.
         alone = ocp.options.MultiprocessingOptions(
             primary_host=0, active_processes={0}, barrier_sync_key_prefix="alone"
         )
@@ -71,35 +72,35 @@ class Checkpoints:
         return self._found(with_checksums=True)
 
     def write(self, number: int, saved: Saved) -> None:
-        """Begins to write a checkpoint, after the one before is finished.
+        """Starts to write a checkpoint, once the one before is written.
 
         Args:
-          number: of the checkpoint; one that is there already is replaced.
+          number: of the checkpoint. It replaces one with the same number.
           saved: its content. The arrays must not change until `wait` has returned.
 
         Raises:
-          RunFailedError: the one before cannot be written; those before that are whole.
+          RunFailedError: the one before cannot be written. Those before that are whole.
         """
         self.wait()
         self._written = self._thread.submit(self._write, number, saved)
 
     def wait(self) -> None:
-        """Waits until the checkpoint that is being written is finished.
+        """Waits until the current checkpoint is written.
 
         Raises:
-          RunFailedError: it cannot be written; those before are whole.
+          RunFailedError: it cannot be written. Those before are whole.
         """
         written, self._written = self._written, None
         if written is None:
             return
         try:
             written.result()
-        except Exception as error:  # of Orbax's and tensorstore's own kinds too
+        except Exception as error:  # Orbax and tensorstore have kinds of their own
             numbers = self.numbers()
             kept = f"the last one is {self._path(numbers[-1])}" if numbers else "there is none yet"
             raise RunFailedError(
                 f"a checkpoint cannot be written ({shorten(error)}); {kept}"
-            ) from (error)
+            ) from error
 
     def newest(
         self, expected: Mapping[str, Any], tell: Callable[[str], None] = print
@@ -107,14 +108,14 @@ class Checkpoints:
         """The newest checkpoint that is whole.
 
         Args:
-          expected: arrays or shapes that it has to hold, by their names; it may hold more.
-          tell: is told of each that is damaged or was not written to its end.
+          expected: arrays or shapes that it must have, by their names. It may have more.
+          tell: is called with a line for each that is damaged or was not written to its end.
 
         Returns:
-          Its content, without arrays that have no values; None where there are no checkpoints.
+          Its content, without empty arrays; None if there are no checkpoints.
 
         Raises:
-          ValueError: there are some, and all of them are damaged.
+          ValueError: there are checkpoints, and all are damaged.
         """
         numbers, reasons = self.numbers(), []
         unfinished = sorted({*self._found(with_checksums=False)} - {*numbers})
@@ -125,14 +126,14 @@ class Checkpoints:
                 return self._read(number, expected)
             except Exception as error:  # whatever Orbax may raise
                 reasons.append(f"{self._path(number).name}: {shorten(error)}")
-                tell(f"checkpoint {self._path(number)} is left out: {shorten(error)}")
+                tell(f"checkpoint {self._path(number)} is skipped: {shorten(error)}")
                 self._damaged.append(number)
-        # A run that is killed leaves one unfinished at most.
+        # A killed run leaves at most one unfinished.
         if numbers or len(unfinished) > 1:
             raise ValueError(
-                f"none of the checkpoints in {self.folder} can be used "
-                f"({'; '.join(reasons) or 'they have no checksums'}); "
-                "wanted one that is whole, or the run's folder removed to begin anew"
+                f"{self.folder} must have a checkpoint that is whole (got "
+                f"{'; '.join(reasons) or 'none with checksums'}); delete the run's folder to start "
+                "anew"
             )
         return None
 
@@ -146,7 +147,7 @@ class Checkpoints:
                 self._remove_but(set(self.numbers()))
 
     def _found(self, *, with_checksums: bool) -> list[int]:
-        """Numbers of the checksums, or of the folders, that are there, ascending."""
+        """Numbers of the checksums, or of the folders, ascending."""
         names = [NAME.fullmatch(path.name) for path in self.folder.glob("step-*")]
         return sorted(int(m[1]) for m in names if m and (m[2] is not None) == with_checksums)
 
@@ -157,9 +158,9 @@ class Checkpoints:
         return self.folder / f"step-{number:09d}.sha256"
 
     def _write(self, number: int, saved: Saved) -> None:
-        """Writes one and removes what is not wanted any more; runs in the thread."""
+        """Writes a checkpoint and deletes those no longer needed; runs in the thread."""
         record = np.frombuffer(json.dumps(saved.record).encode(), np.uint8)
-        # Orbax takes no array without values; whoever reads knows the shapes.
+        # Orbax takes no empty arrays. The reader knows their shapes.
         arrays = {name: array for name, array in saved.arrays.items() if array.size}
         self.folder.mkdir(parents=True, exist_ok=True)
         self._remove_but(set(self.numbers()) - {number})
@@ -169,8 +170,8 @@ class Checkpoints:
             with replacing(self._sums(number)) as file:
                 file.write_text(checksums(self._path(number)), encoding="utf-8")
         except BaseException:
-            # A full disk is to be no fuller for it. Tensorstore's threads may still be at work, and
-            # leave a file behind: that goes at the end.
+            # The disk may be full, so nothing is left behind. Tensorstore's threads may still write
+            # a file; `close` deletes it.
             self._failed = True
             self._remove_but(set(self.numbers()))
             raise
@@ -179,7 +180,7 @@ class Checkpoints:
         self._remove_but({*whole, *self._damaged})
 
     def _remove_but(self, numbers: set[int]) -> None:
-        """Removes all but these checkpoints: the checksums first, so that no half is left."""
+        """Deletes all but these checkpoints; the checksums first, so that none counts as whole."""
         keep = {path(number) for number in numbers for path in (self._path, self._sums)}
         gone = [path for path in self.folder.iterdir() if path not in keep]
         for path in sorted(gone, key=Path.is_dir):
@@ -189,10 +190,10 @@ class Checkpoints:
                 path.unlink()
 
     def _read(self, number: int, expected: Mapping[str, Any]) -> Saved:
-        """Reads one.
+        """Reads a checkpoint.
 
         Raises:
-          ValueError: a file is not as it was, or an array not as expected.
+          ValueError: a file has changed, or an array is not as expected.
           OSError: a file cannot be read.
         """
         path = self._path(number)
@@ -208,13 +209,13 @@ class Checkpoints:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps what Orbax logs off stderr; what fails in it is raised, and told once."""
+    """Keeps Orbax's logs off stderr; its failures are raised and printed once anyway."""
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     levels = [logger.level for logger in loggers]
     hook = sys.unraisablehook
 
     def without_late_ones(unraisable: Any) -> None:
-        # After one array's failure the others find nobody to report to.
+        # After one array has failed, the others have no event loop to report to.
         if str(unraisable.exc_value) != "Event loop is closed":
             hook(unraisable)
 
@@ -230,7 +231,7 @@ def quiet() -> Iterator[None]:
 
 
 def check_declared(declared: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Raises a ValueError where a checkpoint's arrays have other shapes or types than expected.
+    """Raises a ValueError if a checkpoint's arrays have other shapes or types than expected.
 
     Orbax would convert them.
     """
@@ -238,12 +239,12 @@ def check_declared(declared: Mapping[str, Any], expected: Mapping[str, Any]) -> 
         if not array.size:
             continue
         if name not in declared:
-            raise ValueError(f"it has no {name}")
+            raise ValueError(f"it must have {name} (got none)")
         found = declared[name]
         if (found.shape, np.dtype(found.dtype)) != (array.shape, np.dtype(array.dtype)):
             raise ValueError(
-                f"{name} is {found.dtype} of shape {found.shape}; wanted {array.dtype} of shape "
-                f"{array.shape}"
+                f"{name} must be {array.dtype} of shape {array.shape} (got {found.dtype} of shape "
+                f"{found.shape})"
             )
 
 

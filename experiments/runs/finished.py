@@ -1,4 +1,4 @@
-"""The folders of training runs, read again."""
+"""Reads the folders of training runs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Run(NamedTuple):
 
     Attributes:
       folder: where it is.
-      config: its options, and what they came to.
-      epochs: of each epoch what was written.
+      config: its options, and what follows from them.
+      epochs: what was written after each epoch.
       result: accuracies, counts of images, duration, devices and versions.
       finished: when it ended.
-      weights: mean weights of pairs and channels; None for methods without.
+      weights: mean weights of pairs and channels; None if its method has none.
     """
 
     folder: Path
@@ -45,7 +45,7 @@ class Run(NamedTuple):
 
     @property
     def warnings(self) -> list[str]:
-        """What was said of few images; a run from before that was told of has their numbers."""
+        """Its warnings of few images; for a run without them, from its numbers of images."""
         return self.result.get("warnings", few_images.of_counts(self.result["images"]))
 
     @property
@@ -65,8 +65,8 @@ class Found(NamedTuple):
     Attributes:
       runs: finished runs of `experiments.train`.
       sources: finished runs of `experiments.pretrain`.
-      unfinished: folders without a result, and how far they came.
-      unreadable: folders with files that are damaged or of another form, and why.
+      unfinished: folders without a result, and how many epochs they have.
+      unreadable: folders with files that are damaged or have another form, and why.
     """
 
     runs: list[Run]
@@ -76,10 +76,10 @@ class Found(NamedTuple):
 
 
 def find(folders: Iterable[Path]) -> Found:
-    """Reads the run folders among these folders and below them; each once.
+    """Reads each run folder among these folders and below them once.
 
     Raises:
-      ValueError: one of them is no folder, or has no run in it.
+      ValueError: one of them is not a folder, or has no run in it.
     """
     found = Found([], [], [], [])
     for folder in sorted({run.resolve(): run for top in folders for run in _below(top)}.values()):
@@ -97,10 +97,10 @@ def find(folders: Iterable[Path]) -> Found:
 
 def _below(top: Path) -> set[Path]:
     if not top.is_dir():
-        raise ValueError(f"{top} is no folder; wanted run folders, or folders with some in them")
+        raise ValueError(f"RUNS must be run folders, or folders with some in them (got {top})")
     folders = {path.parent for name in FILES for path in top.rglob(name)}
     if not folders:
-        raise ValueError(f"no run in {top}; wanted folders with {', '.join(FILES)}")
+        raise ValueError(f"RUNS must have folders with {', '.join(FILES)} (got none in {top})")
     return folders
 
 
@@ -115,7 +115,7 @@ def read(folder: Path) -> Run:
     """Reads a finished run.
 
     Raises:
-      ValueError: a file is damaged or of another form.
+      ValueError: a file is damaged or has another form.
       OSError: a file is missing or cannot be read.
     """
     config = _dictionary(_json(folder / CONFIG), CONFIG, IN_CONFIG)
@@ -157,21 +157,21 @@ def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path.name} is no JSON: {error}") from None
+        raise ValueError(f"{path.name} must be JSON (got {error})") from None
 
 
 def _lines(path: Path) -> list[Any]:
-    """The values of a file with one in each line; a last line without an end is unfinished."""
+    """The values of a file with one in each line; a last line without an end is left out."""
     text = path.read_text(encoding="utf-8")
     try:
         return [json.loads(line) for line in text.split("\n")[:-1]]
     except ValueError as error:
-        raise ValueError(f"{path.name} is not JSON line by line: {error}") from None
+        raise ValueError(f"{path.name} must be JSON in each line (got {error})") from None
 
 
 def _dictionary(value: Any, name: str, keys: Iterable[str]) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{name} is a {type(value).__name__}; wanted an object")
+        raise ValueError(f"{name} must be an object (got a {type(value).__name__})")
     if missing := [key for key in keys if key not in value]:
-        raise ValueError(f"{name} has no {' and no '.join(missing)}")
+        raise ValueError(f"{name} must have {' and '.join(missing)} (got none)")
     return value

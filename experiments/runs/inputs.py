@@ -1,4 +1,4 @@
-"""What a run trains and tests on, as its options say."""
+"""The images that a run trains, validates and tests on, as its options say."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..system.devices import Devices
 
 Splits = splits.Splits[Dataset | ImageFiles]
 
-# Up to this many bytes of decoded training images are held on the device by themselves.
+# Decoded training images of up to this many bytes stay on the device by default.
 MEMORY = 2 * 1024**3
 
 
@@ -26,13 +26,12 @@ def load_splits(options: RunOptions) -> Splits:
     """Reads the data and divides them as configured.
 
     Returns:
-      The parts: the training part as image files where workers are to decode it, and all that
-      comes from npz files in memory. Every image has been decoded once, so that a broken one ends
-      no run later.
+      The parts. They stay image files if workers will decode them; else they are in memory. Every
+      image has been decoded once, so that no broken image ends the run later.
 
     Raises:
-      ValueError: the data are not of the described form, or do not go with the options; names all
-        images that cannot be read.
+      ValueError: the data do not have the described form, or do not fit the options. The message
+        names all images that cannot be read.
       OSError: they cannot be read.
     """
     whole = whole_parts(options)
@@ -46,12 +45,12 @@ def load_splits(options: RunOptions) -> Splits:
 
 
 def parts_to_use(options: RunOptions) -> Splits:
-    """The three parts with as many images as are wanted; images in files are not decoded."""
+    """The three parts with as many images as the options say; no image file is decoded."""
     return _taken(whole_parts(options), options)
 
 
 def _taken(whole: Splits, options: RunOptions) -> Splits:
-    """As many of the images as the options ask for, checked."""
+    """The parts with as many training images as the options say, checked."""
     train = whole.train
     class_names.check_every_class(train, f"--data {options.data}")
     if options.per_class is not None:
@@ -63,7 +62,7 @@ def _taken(whole: Splits, options: RunOptions) -> Splits:
 
 
 def whole_parts(options: RunOptions) -> Splits:
-    """The three parts, before a number of images a class is taken."""
+    """The three parts with all images, whatever --per-class says."""
     if public_sets.is_public(options.data):
         if options.test_data is not None:
             raise ValueError(
@@ -87,7 +86,7 @@ def whole_parts(options: RunOptions) -> Splits:
 
 
 def check_shape(images: Images, shape: tuple[int, int, int], source: str, owner: str) -> None:
-    """Raises a ValueError unless images have the shape of those of what they are for."""
+    """Raises a ValueError unless images have the shape of their owner's images."""
     if images.image_shape != shape:
         wanted, got = ("x".join(map(str, each)) for each in (shape, images.image_shape))
         raise ValueError(
@@ -98,19 +97,19 @@ def check_shape(images: Images, shape: tuple[int, int, int], source: str, owner:
 def to_evaluate(
     source: str, data_dir: Path, size: int, crop_share: float | None
 ) -> Dataset | ImageFiles:
-    """Images to evaluate on: all that there are, but of a public set its official test part.
+    """Images to evaluate on: all of a file or folder, or the test images of a public set.
 
     Args:
-      source: of the kinds that ``--data`` takes.
-      data_dir: the folder that public sets are in.
-      size: side in pixels that the digits and images in files are brought to.
-      crop_share: of the shorter side of images in files, how much the centre crop keeps.
+      source: what ``--data`` takes.
+      data_dir: the folder of the public sets.
+      size: side in pixels that the digits and images in files are scaled to.
+      crop_share: share of the shorter side of images in files that the centre crop keeps.
 
     Returns:
       The images.
 
     Raises:
-      ValueError: the data are not of the described form.
+      ValueError: the data do not have the described form.
       OSError: they cannot be read.
     """
     if public_sets.is_public(source):
@@ -122,12 +121,14 @@ def to_evaluate(
 
 
 def by_workers(options: RunOptions, images: int, *, in_files: bool) -> bool:
-    """Whether workers decode the training images, of which there are so many."""
+    """Whether workers decode the training images, given their number."""
     asked = options.loader == "workers" or options.augment == "resized-crop"
     if not in_files:
         if asked:
             option = "--loader workers" if options.loader == "workers" else "--augment resized-crop"
-            raise ValueError(f"{option} with --data {options.data} came; wanted a folder of images")
+            raise ValueError(
+                f"--data must be a folder of images with {option} (got {options.data})"
+            )
         return False
     if asked or options.loader == "memory" or options.augment == "crop-flip":
         return asked
@@ -135,9 +136,9 @@ def by_workers(options: RunOptions, images: int, *, in_files: bool) -> bool:
 
 
 def seeds(seed: int, number: int) -> list[int]:
-    """Seeds of so many orders of the training images that have nothing to do with each other.
+    """Seeds of so many independent orders of the training images.
 
-    The first is the given one.
+    The first seed is the given one.
     """
     others = np.random.SeedSequence(seed).generate_state(number - 1)
     return [seed, *map(int, others)]
@@ -147,10 +148,10 @@ def seeds(seed: int, number: int) -> list[int]:
 def training_data(
     options: RunOptions, train: Dataset | ImageFiles, devices: Devices, seed: int
 ) -> Iterator[TrainingData]:
-    """The training images as batches, in a seed's order; at the end all workers end."""
+    """The training images as batches, in a seed's order; all workers end with the context."""
     if isinstance(train, Dataset):
         augment = options.augment == "crop-flip" or (
-            # Not digits, which mirroring changes.
+            # Mirroring changes digits.
             options.augment == "auto" and options.data != "digits"
         )
         yield InMemory(train, devices, options.batch_size, seed, augment=augment)

@@ -1,20 +1,20 @@
-"""What is in a run's folder: the names of its files, and what they say."""
+"""The files in a run's folder: their names, and their keys."""
 
 from __future__ import annotations
 
-# Options and what they came to; the epochs, a line each; the result, written last.
+# The options and what follows from them; a line for each epoch; the result, written last.
 CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
-# Only while the run is not finished.
+# These are there only while the run is not finished.
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
-# Weights of the best epoch, by what was trained.
+# Weights of the best epoch: of a target, or of a source.
 TARGET, SOURCE = "target.safetensors", "source.safetensors"
-# Of a run that learns weights of pairs and channels: their means, and the pictures.
+# If the run learns weights of pairs and channels: their means, and the pictures.
 CHANNEL_WEIGHTS = "channel_weights.npz"
 LAMBDA, MATCHING = "lambda.png", "matching.png"
 
-# What every reader may count on.
+# The keys that must be there.
 IN_CONFIG = ("seed", "data", "per_class", "epochs")
-# Of the train command alone; the pretrain command has the network's name.
+# These are from l2t train only; l2t pretrain writes the network's name instead.
 IN_TRAIN_CONFIG = ("method", "division", "matched_pairs", "source_layers")
 IN_EPOCH = ("train", "val_accuracy")
 IN_RESULT = {
@@ -23,5 +23,5 @@ IN_RESULT = {
     "devices": ("kind", "number", "processes", "cpu_cores"),
     "versions": (),
 }
-# In the result: what was trained, as `trained_network` describes it.
+# The key of the result with the trained network, as `trained_network` describes it.
 TRAINED = "trained"

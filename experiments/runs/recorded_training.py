@@ -1,4 +1,4 @@
-"""Training with a progress bar, a file of metrics and checkpoints to go on from."""
+"""Training with a progress bar, a file of metrics and checkpoints to resume from."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ def train(
     *,
     outer: bool = False,
 ) -> loop.Result:
-    """Trains, or goes on, with a progress bar, a file of metrics and checkpoints.
+    """Trains, or resumes, with a progress bar, a file of metrics and checkpoints.
 
-    The first process of the run writes all of them.
+    The first process of the run writes them.
 
     Args:
       options: the run's.
       compiled: the method, from `experiments.training.jitted`.
-      source_variables: the frozen source's; None where there is none.
+      source_variables: the frozen source's; None without a source.
       splits: the data.
-      rate: learning rate of an epoch (from 0).
-      outer: whether each step has an outer batch, of the same training images.
+      rate: learning rate of an epoch, counted from 0.
+      outer: whether each step has an outer batch from the same training images.
 
     Returns:
       The result.
 
     Raises:
-      ValueError: an image cannot be read, or no checkpoint of the run to go on with.
-      RunFailedError: a figure became infinite or no number, or a checkpoint cannot be written.
+      ValueError: an image cannot be read, or all checkpoints of the run are damaged.
+      RunFailedError: a figure became infinite or NaN, or a checkpoint cannot be written.
       InterruptedRunError: a signal asked the run to end.
     """
     folder, first = options.folder(), devices.is_first_process()
@@ -95,12 +95,12 @@ def train(
         keeper: Keeper | None = None
         if first:
             write_metrics(folder, epochs, "w")
-            came: Sequence[int] = ()
-            # Several processes would have to stop at the same step; these just end, and go on
-            # from the latest checkpoint.
+            received: Sequence[int] = ()
+            # Several processes would have to stop at the same step. They just end, and resume from
+            # the latest checkpoint.
             if jax.process_count() == 1:
-                came = stack.enter_context(signals.collected())
-            keeper = Keeper(checkpoints, steps, 60 * options.checkpoint_minutes, came)
+                received = stack.enter_context(signals.collected())
+            keeper = Keeper(checkpoints, steps, 60 * options.checkpoint_minutes, received)
         result = loop.train(
             compiled,
             source_variables,
@@ -125,7 +125,7 @@ def latest(
     source_variables: Variables | None,
     training: TrainingData,
 ) -> Point | None:
-    """The point of the newest checkpoint that is whole, the same in every process of the run.
+    """The point of the newest whole checkpoint, the same in every process of the run.
 
     Raises:
       ValueError: there are checkpoints, and all are damaged.
@@ -143,6 +143,6 @@ def latest(
 
 
 def write_metrics(folder: Path, epochs: Sequence[Epoch], mode: str) -> None:
-    """Writes a line of JSON for each epoch, or adds them to those that are there (mode "a")."""
+    """Writes a line of JSON for each epoch; mode "a" appends, mode "w" writes anew."""
     with (folder / layout.METRICS).open(mode, encoding="utf-8") as file:
         file.writelines(json.dumps(plain(epoch._asdict())) + "\n" for epoch in epochs)

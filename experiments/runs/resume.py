@@ -1,4 +1,4 @@
-"""What an earlier run has left in a folder, and whether it is of the same options."""
+"""What an earlier run has left in a folder, and whether it has the same options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .layout import CONFIG, LOCK, RESULT
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """What a JSON file says; None where it is missing or was not written to its end."""
+    """The content of a JSON file; None if it is missing or was not written to its end."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -23,47 +23,47 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def result(folder: Path, options: RunOptions) -> dict[str, Any] | None:
-    """The result of a run that was done with the same options.
+    """The result of a finished run with the same options.
 
     Args:
       folder: the run's.
-      options: its options; places, such as that of the folder, do not count.
+      options: its options; `PLACES`, such as the folder, may differ.
 
     Returns:
-      What result.json says; None where the run is not done.
+      The content of result.json; None if the run is not finished.
 
     Raises:
-      ValueError: the folder has a run of other options, done or not, or something else.
+      ValueError: the folder has a run of other options, finished or not, or something else.
     """
     check(folder, options, {})
     return read_json(folder / RESULT)
 
 
 def check(folder: Path, options: RunOptions, more: Mapping[str, Any]) -> bool:
-    """Whether a run of these options was begun in a folder.
+    """Whether a run of these options was started in a folder.
 
     Args:
       folder: the run's.
       options: its options.
-      more: what else its config.json says.
+      more: what its config.json has besides.
 
     Returns:
-      Whether there is one; if not, the folder is new or empty.
+      Whether there is one. If not, the folder is new or empty.
 
     Raises:
-      ValueError: the folder has a run of other options, or something else; or one of these
-        options where none is to be resumed.
-      FileNotFoundError: likewise, and a file that an option names is not there.
+      ValueError: the folder has a run of other options, or something else; or it has the run,
+        and none may be resumed.
+      FileNotFoundError: likewise, and a file that an option names does not exist.
     """
     try:
         return has_run(folder, options, more)
     except ValueError:
-        options.check_files()  # a mistyped name is told first: it may be all that differs
+        options.check_files()  # first, since a mistyped name may be all that differs
         raise
 
 
 def has_run(folder: Path, options: RunOptions, more: Mapping[str, Any]) -> bool:
-    """As `check`, without a look at the files that the options name."""
+    """As `check`, but without looking for the files that the options name."""
     if not folder.exists():
         return False
     if not folder.is_dir():
@@ -79,7 +79,7 @@ def has_run(folder: Path, options: RunOptions, more: Mapping[str, Any]) -> bool:
     if differing := differences(stored, options, more):
         raise ValueError(
             f"{folder} has a run with {'; '.join(differing)}; give the same options, or another "
-            "folder (--run-dir; for compare --out)"
+            "folder (--run-dir, or --out of l2t compare)"
         )
     return True
 
@@ -89,11 +89,11 @@ def differences(
 ) -> list[str]:
     """The options in which a config.json differs, such as ``beta 0.5, not 1.0``."""
     wanted = plain(dataclasses.asdict(options) | dict(more), digits=17)
-    # An option that the stored run did not know yet left everything as it was: its default.
+    # A run from before an option existed did what is now the option's default.
     known = plain(dataclasses.asdict(type(options)()), digits=17) | dict(stored)
     return [
         f"{name} {known.get(name)}, not {value}"
         for name, value in wanted.items()
-        # A run that has ended on such a batch may go on without it.
+        # A run that has ended at a non-finite batch may resume without that batch.
         if name not in (*PLACES, "skip_nonfinite") and known.get(name) != value
     ]

@@ -1,4 +1,4 @@
-"""A run's folder from its first look to its result, and what goes into it."""
+"""A run's folder, from the first check to the result, and what is written to it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def is_done(options: RunOptions) -> bool:
     """Checks the options and the run's folder, and joins the run's processes.
 
     Returns:
-      Whether the folder has the result of the same run already, which is told.
+      Whether the folder has the result of the same run already. If so, it is printed.
 
     Raises:
-      ValueError: options out of range, or a folder that has something else.
-      FileNotFoundError: a file that an option names is not there.
+      ValueError: an option is out of range, or the folder has something else.
+      FileNotFoundError: a file that an option names does not exist.
     """
     options.check()
     devices.join(options.coordinator, options.processes, options.process)
@@ -44,7 +44,7 @@ def is_done(options: RunOptions) -> bool:
 
     done = devices.on_first_process(look)
     if not done:
-        options.check_files()  # before data are read, which takes a while
+        options.check_files()  # before the data are read, which takes a while
     return done
 
 
@@ -61,7 +61,7 @@ def prepare(options: RunOptions) -> tuple[devices.Devices, inputs.Splits]:
       All devices, and the data.
 
     Raises:
-      ValueError: data that are not of the described form, or do not go with the options.
+      ValueError: the data do not have the described form, or do not fit the options.
       OSError: the data cannot be read.
     """
     everywhere = devices.all_devices()
@@ -77,22 +77,22 @@ def opened(
     what: str,
     **more: Any,
 ) -> Iterator[None]:
-    """Makes the run folder, or opens that of a run to go on with, and says what will be done.
+    """Makes the run's folder, or opens that of a run to resume, and prints what it will do.
 
-    No other process can train there meanwhile. At the end what only an unfinished run needs is
-    removed.
+    Meanwhile no other process can train there. At the end, files that only an unfinished run needs
+    are deleted.
 
     Args:
-      options: the run's; written to the folder.
+      options: the run's; they are written to the folder.
       splits: its data.
       everywhere: its devices.
-      what: is trained how, in words.
-      more: what is written beside the options.
+      what: what is trained and how, in words.
+      more: what is written with the options.
 
     Raises:
       ValueError: the folder has something else, or another process trains there.
       OSError: it cannot be written to.
-      RunFailedError: a file cannot be written after the run has begun.
+      RunFailedError: a file cannot be written after the run has started.
     """
     folder = options.folder()
     more |= {
@@ -114,8 +114,8 @@ def opened(
             f"{what}, on {len(splits.train.labels)} training, {len(splits.validation.labels)} "
             f"validation and {len(splits.test.labels)} test images ({splits.division}), "
             f"{len(splits.train.classes)} classes, on {everywhere.number} "
-            f"device{'s' * (everywhere.number > 1)}; {'going on' if begun else 'writing'} "
-            f"{'in' if begun else 'to'} {folder}"
+            f"device{'s' * (everywhere.number > 1)}; {'resuming in' if begun else 'writing to'} "
+            f"{folder}"
         )
         warn(few_images.of_splits(splits))
 
@@ -128,7 +128,7 @@ def opened(
         try:
             yield
         except OSError as error:
-            raise RunFailedError(f"a file of the run cannot be written: {error}") from error
+            raise RunFailedError(f"the run's files must be writable (got {error})") from error
         devices.on_first_process(end)
 
 
@@ -140,7 +140,7 @@ def finish(
     splits: inputs.Splits,
     everywhere: devices.Devices,
 ) -> None:
-    """Writes the weights of the best epoch, and last the result, which it prints.
+    """Writes the weights of the best epoch, then the result, and prints the result.
 
     Args:
       options: the run's.
@@ -153,7 +153,7 @@ def finish(
     folder = options.folder()
     zoo.save(folder / weights, result.variables)
     best, warnings = result.best_epoch, few_images.of_splits(splits)
-    # The last of the files: it says that the run is finished.
+    # This is the last file. It marks the run as finished.
     write_json(
         folder / layout.RESULT,
         {

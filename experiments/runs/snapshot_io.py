@@ -1,4 +1,4 @@
-"""The form that a point of a training run has in a checkpoint."""
+"""The form of a point of a training run in a checkpoint."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from l2t_jax import target_variables
 from ..training.snapshot import Epoch, Point
 from .checkpoints import Saved
 
-# What of a point is trees of arrays; the rest is its record.
+# These parts of a point are trees of arrays. The others are its record.
 TREES = ("state", "best", "infos")
 
 
 def save(point: Point) -> Saved:
-    """A point as a checkpoint's content: copies on the host, which no later step changes."""
+    """A point as a checkpoint's content: copies on the host, which later steps do not change."""
     trees = {"state": point.state, "best": point.best}
     if point.infos:
         trees["infos"] = jax.tree.map(lambda *values: np.stack(values), *point.infos)
@@ -35,7 +35,7 @@ def save(point: Point) -> Saved:
 
 
 def load(saved: Saved, state: Any, info: Any) -> Point:
-    """A point out of a checkpoint.
+    """A point from a checkpoint.
 
     Args:
       saved: from `save`.
@@ -60,12 +60,12 @@ def load(saved: Saved, state: Any, info: Any) -> Point:
 
 
 def expected(state: Any) -> dict[str, Any]:
-    """Shapes of what every checkpoint of a run holds, by name, for the method's state."""
+    """Shapes that every checkpoint of a run has, by name, for the method's state."""
     return named(state, "state")
 
 
 def named(tree: Any, prefix: str) -> dict[str, Any]:
-    """A tree's leaves by their paths; a random key as the numbers that it is made of."""
+    """A tree's leaves by their paths; random keys as their numbers."""
     return {
         prefix + jax.tree_util.keystr(path): key_data(leaf)
         for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
@@ -73,7 +73,7 @@ def named(tree: Any, prefix: str) -> dict[str, Any]:
 
 
 def restore(arrays: dict[str, np.ndarray], like: Any, prefix: str, steps: int | None = None) -> Any:
-    """The tree that `named` took apart, or a stack of so many.
+    """The tree whose leaves `named` gave, or a stack of so many.
 
     Raises:
       ValueError: an array is missing, or has another shape or type.
@@ -84,14 +84,14 @@ def restore(arrays: dict[str, np.ndarray], like: Any, prefix: str, steps: int | 
         name = prefix + jax.tree_util.keystr(path)
         numbers = jax.eval_shape(key_data, shape)
         wanted = (*before, *numbers.shape)
-        # What has no values is not stored.
+        # Empty arrays are not stored.
         array = arrays.get(name) if np.prod(wanted) else np.zeros(wanted, numbers.dtype)
         if array is None:
-            raise ValueError(f"a checkpoint without {name} came")
+            raise ValueError(f"a checkpoint must have {name} (got none)")
         if array.shape != wanted or array.dtype != numbers.dtype:
             raise ValueError(
-                f"a checkpoint with {name} {array.dtype}{list(array.shape)} came; wanted "
-                f"{numbers.dtype}{list(wanted)}"
+                f"{name} of a checkpoint must be {numbers.dtype}{list(wanted)} (got "
+                f"{array.dtype}{list(array.shape)})"
             )
         return jax.random.wrap_key_data(jnp.asarray(array)) if is_key(shape) else array
 
@@ -104,7 +104,7 @@ def is_key(leaf: Any) -> bool:
 
 
 def key_data(leaf: Any) -> Any:
-    """The leaf, or the numbers of a random key; of a shape the shape."""
+    """The leaf, or the numbers of a random key; a shape gives a shape."""
     if not is_key(leaf):
         return leaf
     if isinstance(leaf, jax.ShapeDtypeStruct):
@@ -113,11 +113,11 @@ def key_data(leaf: Any) -> Any:
 
 
 def to_json(epoch: dict[str, Any]) -> dict[str, Any]:
-    """An epoch in JSON's types, every digit and NaN kept."""
+    """An epoch in JSON's types, with every digit and NaN."""
     return json.loads(json.dumps(epoch, default=lambda array: array.tolist()))
 
 
 def from_json(epoch: dict[str, Any]) -> dict[str, Any]:
-    """What `to_json` made, with arrays again."""
+    """The epoch that `to_json` was given, with arrays again."""
     arrays = jax.tree.map(np.asarray, epoch["train"], is_leaf=lambda leaf: isinstance(leaf, list))
     return epoch | {"train": arrays}

@@ -1,4 +1,4 @@
-"""What a run has trained: the network, its weights, the images that it takes, its classes."""
+"""What a run has trained: the network, its weights, its images' shape and its classes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Trained(NamedTuple):
       network: its name, as in `zoo.NAMES`.
       weights: the name of the file of its weights in the run's folder.
       precision: type that its convolutions' operands are rounded to.
-      image_shape: height, width and channels of the images that it takes.
-      crop_share: of the shorter side of an image in a file, how much the centre crop keeps.
+      image_shape: height, width and channels of its images.
+      crop_share: share of the shorter side of an image in a file that the centre crop keeps.
       classes: the classes' names, in the order of its logits.
     """
 
@@ -41,7 +41,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
 
 
 def describe(network: str, weights: str, options: RunOptions, splits: inputs.Splits) -> Trained:
-    """What a run of these options and data trains."""
+    """The network that a run with these options and data trains."""
     shape, share = splits.train.image_shape, options.crop_share
     return Trained(
         network,
@@ -54,10 +54,10 @@ def describe(network: str, weights: str, options: RunOptions, splits: inputs.Spl
 
 
 def read(folder: Path) -> Trained:
-    """What the run in a folder has trained.
+    """The network that the run in a folder has trained.
 
     Raises:
-      ValueError: there is no finished run, or one whose result does not tell.
+      ValueError: there is no finished run, or its result does not describe the network.
     """
     path = folder / layout.RESULT
     result = resume.read_json(path)
@@ -68,10 +68,10 @@ def read(folder: Path) -> Trained:
     if wrong := [name for name, kind in KINDS.items() if not isinstance(known.get(name), kind)]:
         raise ValueError(
             f"{path} must tell what was trained (got no {', '.join(wrong)}); give a finished run "
-            "of the train or pretrain command"
+            "of l2t train or l2t pretrain"
         )
     shape, classes = tuple(known["image_shape"]), tuple(map(str, known["classes"]))
-    # By name: a later version may tell more.
+    # Other keys are ignored, since a later version may write more.
     kept = {name: known[name] for name in KINDS}
     return Trained(**kept | {"image_shape": shape, "classes": classes})
 
@@ -80,7 +80,7 @@ def load(folder: Path, trained: Trained) -> tuple[Network, Variables]:
     """The network of a run, with its weights.
 
     Raises:
-      ValueError: the weights do not fit it, or its list of classes.
+      ValueError: the weights do not fit the network or its classes.
       OSError: they cannot be read.
     """
     path, shape = folder / trained.weights, trained.image_shape
@@ -88,7 +88,7 @@ def load(folder: Path, trained: Trained) -> tuple[Network, Variables]:
     count = zoo.classes_of(network, variables, shape)
     if count != len(trained.classes):
         raise ValueError(
-            f"{path} must be of {len(trained.classes)} classes, which {folder / layout.RESULT} "
-            f"names (got {count}); take both from one run"
+            f"{path} must have {len(trained.classes)} classes, as {folder / layout.RESULT} "
+            f"says (got {count}); take both files from one run"
         )
     return network, variables
