@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import needed, quick_compiler
+from messages import says
 from PIL import Image
 
 from experiments import evaluate, predict, pretrain, report, train
@@ -106,13 +107,14 @@ def test_new_images_are_classified_by_what_a_run_has_trained(source, capsys, tmp
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ("run", "no images came"),
+        ("run", "IMAGE … (got none)"),
         ("nowhere one.png", "nowhere must be the folder of a finished run (got no result.json)"),
         ("old one.png", "old/result.json must tell what was trained (got no network, weights, "),
         ("run nothing.png", "nothing.png: no such image or folder"),
         ("run empty", "empty must have an image in .png"),
         ("run one.png broken.png", "1 problem with the images: broken.png: "),
-        ("run one.png --out no/table.csv", "no folder no for --out"),
+        ("run one.png --out no/table.csv", "--out must be in … (got no/table.csv)"),
+        ("run one.png --batch-size 0", "--batch-size must be … (got 0)"),
     ],
 )
 def test_what_cannot_be_classified_is_told_in_a_line(
@@ -129,7 +131,7 @@ def test_what_cannot_be_classified_is_told_in_a_line(
     printed = capsys.readouterr()
     assert printed.out == ""
     (line,) = printed.err.splitlines()
-    assert text in line
+    assert says(line, text)
 
 
 PAIRS = {"finetune": 0, "lwf": 0, "at": 3, "lwf+at": 3, "fm": 9, "l2t-w": 3, "l2t-ww": 9}
@@ -241,14 +243,14 @@ def test_two_sources_are_matched_by_name_by_the_papers_ablations(source, tmp_pat
 
 
 BAD = [
-    ("--method lwf --temperature 0", "--temperature 0.0 came; wanted above 0"),
+    ("--method lwf --temperature 0", "--temperature must be … (got 0.0)"),
     (
         "--method fm --source resnet8 resnet8 --source-weights {source}",
-        "a file of weights for each",
+        "--source-weights must be … resnet8 resnet8 (got 1)",
     ),
     (
         "--method finetune --source resnet8 resnet8 --source-weights {source} {source}",
-        "finetune with 2 sources came; wanted one",
+        "--source must be one … finetune … (got resnet8 resnet8)",
     ),
     (
         "--method finetune --source resnet8 --source-weights {source} --target resnet14",
@@ -269,14 +271,14 @@ BAD = [
     ("--method nothing", "invalid choice 'nothing'"),
     ("--metod fm", "Unrecognized options: --metod"),
     ("--epochs many", "invalid literal"),
-    ("--epochs 0", "--epochs 0 came; wanted 1 or more"),
-    ("--val-fraction 1.5", "--val-fraction 1.5 came"),
-    ("--lr -1", "--lr -1.0 came"),
-    ("--lr inf", "--lr inf came"),
-    ("--checkpoint-minutes 0", "--checkpoint-minutes 0.0 came; wanted above 0"),
-    ("--skip-nonfinite -1", "--skip-nonfinite -1 came; wanted 0 or more"),
-    ("--method scratch --source-weights nowhere.pth", "it has no source"),
-    ("--method fm", "without --source-weights"),
+    ("--epochs 0", "--epochs must be … (got 0)"),
+    ("--val-fraction 1.5", "--val-fraction must be … (got 1.5)"),
+    ("--lr -1", "--lr must be … (got -1.0)"),
+    ("--lr inf", "--lr must be … (got inf)"),
+    ("--checkpoint-minutes 0", "--checkpoint-minutes must be … (got 0.0)"),
+    ("--skip-nonfinite -1", "--skip-nonfinite must be … (got -1)"),
+    ("--method scratch --source-weights nowhere.pth", "--source-weights … scratch … nowhere.pth"),
+    ("--method fm", "--source-weights must be … fm … (got none)"),
     ("--method fm --source-weights nowhere.pth", "nowhere.pth"),
     ("--method scratch --data nowhere", "no such data: nowhere"),
     ("--method scratch --target resnet9", "got resnet9"),
@@ -313,7 +315,7 @@ def test_bad_input_is_told_in_one_line_and_nothing_is_written(
     args += [word for pair in defaults.items() if pair[0] not in args for word in pair]
     assert run(*args) == 2
     error = capsys.readouterr().err
-    assert message in error
+    assert says(error, message)
     assert error.startswith("train: error: ")
     assert error.count("\n") == 1
     assert not folder.exists()
@@ -342,14 +344,14 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_it_never_was(tmp_path, capsys
         interrupt(steps, number)
         assert run(*line, "--run-dir", tmp_path / "cut") == code
         error = capsys.readouterr().err.splitlines()[-1]
-        assert error.startswith(f"train: interrupted: {number.name} came; saved at {where}. The")
+        assert error.startswith(f"train: interrupted: {number.name}; saved at {where}; ")
         assert not (tmp_path / "cut" / "result.json").exists()
     interrupt(0)
     # Only what figures do not depend on may be changed.
     assert run(*line, "--run-dir", tmp_path / "cut", "--lr", 0.2) == 2
     assert "has a run with lr 0.1, not 0.2" in capsys.readouterr().err
     assert run(*line, "--run-dir", tmp_path / "cut", "--checkpoint-minutes", 1) == 0
-    assert "going on in" in capsys.readouterr().out
+    assert "resuming in" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "cut").iterdir()} == {
         path.name for path in (tmp_path / "whole").iterdir()
     }

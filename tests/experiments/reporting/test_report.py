@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from messages import says
 from small import network
 
 from experiments import report
@@ -165,13 +166,13 @@ def test_the_report_shows_every_picture_and_names_what_is_left_out(many):
         assert sum(name.startswith(kind) for name in shown) == count
     assert (out / "table.md").read_text(encoding="utf-8") in text
     assert re.search(r"cut off \(1 of 3 epochs\)", text)
-    assert re.search(r"broken: config.json is no JSON", text)
+    assert re.search(r"broken: config.json must be JSON \(got ", text)
     assert re.search(r"without: .*channel_weights.npz is no npz file", text)
     assert re.search(r"undated: Invalid isoformat string: 'now'", text)
-    assert re.search(r"other: config.json has no seed and no data", text)
+    assert re.search(r"other: config.json must have seed and data", text)
     assert "python 3.11.7, jax 0.10.2" in text
     assert "Seeds: 0, 1, 2" in text
-    assert "alike in all rows that use them: target resnet8, epochs 3." in text
+    assert "the same in all rows that use it: target resnet8, epochs 3." in text
     assert "0:07:30" in text  # 36 runs of 12.5 s
     assert "--method fm --target resnet8 --pairs one-to-one --data digits --per-class 20" in text
 
@@ -343,15 +344,15 @@ def test_bad_input_is_told_in_one_line(tmp_path, capsys):
     unfinished = fabricate(tmp_path / "begun" / "run", 0.5, method="fm")
     (unfinished / "result.json").unlink()
     cases = {
-        tmp_path / "nowhere": "is no folder; wanted run folders",
-        tmp_path / "empty": "no run in",
-        tmp_path / "begun": "no finished run of the train command in",
+        tmp_path / "nowhere": f"RUNS must be run folders, or … (got {tmp_path / 'nowhere'})",
+        tmp_path / "empty": f"RUNS must have … (got none in {tmp_path / 'empty'})",
+        tmp_path / "begun": f"RUNS must have a finished run … (got {tmp_path / 'begun'} with 1",
     }
     for folder, message in cases.items():
         assert run_report(folder, "--out", tmp_path / "out") == 2
         error = capsys.readouterr().err
         assert error.startswith("report: error: ")
-        assert message in error
+        assert says(error, message)
         assert error.count("\n") == 1
     assert run_report("--out", tmp_path / "out") == 2
     assert "RUNS must be folders" in capsys.readouterr().err

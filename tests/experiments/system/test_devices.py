@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from conftest import HELPERS, ROOT
+from messages import says
 
 from experiments import train
 from experiments.data import batches, in_memory
@@ -142,7 +143,7 @@ def test_the_command_in_two_processes_writes_the_run_of_one(tmp_path):
     assert not (joined / "result.json").exists()
     printed = finish(alone, *start_two())
     assert "on 1 device;" in printed[0]
-    assert f"on 4 devices; going on in {joined}" in printed[1]
+    assert f"on 4 devices; resuming in {joined}" in printed[1]
     assert "pairs" not in printed[2]
     assert "step" not in printed[2]
 
@@ -183,13 +184,13 @@ def test_a_batch_that_cannot_be_divided_is_refused_with_sizes_that_can(size, nea
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("--processes 2", "--processes 2 came; wanted --coordinator with them"),
-        ("--coordinator auto --process 0", "wanted --coordinator auto alone"),
+        ("--processes 2", "--coordinator must be … with --processes 2"),
+        ("--coordinator auto --process 0", "--coordinator auto must be … alone (got --process 0"),
         ("--coordinator auto", "jax did not find the other processes"),
-        ("--coordinator a:1 --processes 2", "wanted --processes and --process with it"),
-        ("--coordinator a:1 --processes 2 --process 2", "wanted a process from 0 to --processes"),
-        ("--coordinator host --processes 2 --process 0", "host came; wanted HOST:PORT or auto"),
-        ("--coordinator host:x --processes 2 --process 0", "host:x came; wanted HOST:PORT"),
+        ("--coordinator a:1 --processes 2", "--process must be … a:1 (got --processes 2)"),
+        ("--coordinator a:1 --processes 2 --process 2", "--process must be … (got 2)"),
+        ("--coordinator host --processes 2 --process 0", "--coordinator must be HOST:PORT … (got host)"),
+        ("--coordinator host:x --processes 2 --process 0", "--coordinator must be HOST:PORT … (got host:x)"),
     ],
 )
 def test_options_that_do_not_belong_together_are_refused(
@@ -199,7 +200,7 @@ def test_options_that_do_not_belong_together_are_refused(
     monkeypatch.setattr("jax._src.xla_bridge.backends_are_initialized", lambda: False)
     args = f"--method scratch {line} --run-dir {tmp_path / 'run'}".split()
     assert cli.run(train.main, Config, prog="l2t train", args=args) == 2
-    assert message in capsys.readouterr().err
+    assert says(capsys.readouterr().err, message)
     assert not (tmp_path / "run").exists()
 
 
