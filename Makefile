@@ -16,6 +16,7 @@ lint: env
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports
 
 wheel: env
 	$(RUN) tests/on_wheel.py

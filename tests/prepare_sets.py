@@ -22,8 +22,7 @@ def prepare(name: str, data_dir: Path) -> None:
     archives = epath.Path(data_dir) / "downloads" / "manual"
     builder = tfds.builder_cls(name)
     builder.url_infos = {
-        url: compute_url_info(archives / info.filename)
-        for url, info in builder.url_infos.items()
+        url: compute_url_info(archives / info.filename) for url, info in builder.url_infos.items()
     }
     exec(preparation(name, data_dir))
 
