@@ -19,7 +19,8 @@ def room(module: str) -> tuple[str, str]:
     if not rest:
         return package, "__init__"
     folder = len(rest) > 1 or (rest and is_folder[f"{package}.{rest[0]}"])
-    return package, rest[0] if folder else TOPS[package]
+    # A private file is a room of its own: what it serves does not make it part of the core.
+    return package, rest[0] if folder or rest[0].startswith("_") else TOPS[package]
 
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

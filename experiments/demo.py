@@ -18,8 +18,10 @@ from tyro.conf import arg
 from l2t_jax import Network, Variables, all_pairs, concatenate, join_variables
 from l2t_jax.models import cifar_resnet
 
-from .data import dataset, load
+from .data import load
+from .data.dataset import Dataset
 from .data.in_memory import InMemory
+from .data.splits import Splits, hold_out, per_class
 from .options import builders, cli
 from .options.builders import Parts
 from .options.train_options import Config
@@ -74,7 +76,7 @@ def main(options: Options) -> int:
             raise ValueError(
                 f"--{name.replace('_', '-')} {getattr(options, name)}; wanted 1 or more"
             )
-    digits, for_sources = dataset.hold_out(load.digits(SIZE), 0.5, seed=0)
+    digits, for_sources = hold_out(load.digits(SIZE), 0.5, seed=0)
     splits = [target_splits(digits, options.per_class, seed) for seed in range(options.seeds)]
     options.out.mkdir(parents=True, exist_ok=True)
     begin = time.perf_counter()
@@ -89,7 +91,7 @@ def main(options: Options) -> int:
     return 0
 
 
-def two_digits(digits: dataset.Dataset, seed: int, copies: int = 1) -> list[dataset.Dataset]:
+def two_digits(digits: Dataset, seed: int, copies: int = 1) -> list[Dataset]:
     """Pictures of a red and a green digit each, every digit once in red for each copy.
 
     Returns:
@@ -101,27 +103,25 @@ def two_digits(digits: dataset.Dataset, seed: int, copies: int = 1) -> list[data
     images = np.zeros((len(red), SIZE, SIZE, 3), np.uint8)
     for channel, digit in enumerate((red, green)):
         images[..., channel] = digits.images[digit, ..., 0]
-    return [dataset.Dataset(images, digits.labels[digit], digits.classes) for digit in (red, green)]
+    return [Dataset(images, digits.labels[digit], digits.classes) for digit in (red, green)]
 
 
-def target_splits(
-    digits: dataset.Dataset, per_class: int, seed: int
-) -> dataset.Splits[dataset.Dataset]:
+def target_splits(digits: Dataset, count: int, seed: int) -> Splits[Dataset]:
     """The target's data: a quarter of the digits to learn, one to validate, a half to test."""
-    rest, test = dataset.hold_out(digits, 0.5, seed)
-    train, validation = dataset.hold_out(rest, 0.5, seed)
-    train = dataset.per_class(train, per_class, seed)
+    rest, test = hold_out(digits, 0.5, seed)
+    train, validation = hold_out(rest, 0.5, seed)
+    train = per_class(train, count, seed)
     train, validation, test = (
         two_digits(part, seed + i)[0] for i, part in enumerate((train, validation, test))
     )
-    return dataset.Splits(train, validation, test)
+    return Splits(train, validation, test)
 
 
-def train_source(digits: dataset.Dataset, colour: int) -> Variables:
+def train_source(digits: Dataset, colour: int) -> Variables:
     """A source network that reads the digit of one colour."""
     train, test = (
         two_digits(part, seed=colour, copies=copies)[colour]
-        for part, copies in zip(dataset.hold_out(digits, 0.2, seed=0), (3, 1), strict=True)
+        for part, copies in zip(hold_out(digits, 0.2, seed=0), (3, 1), strict=True)
     )
     method = builders.scratch(Config(method="scratch"), Parts(None, SOURCE))
     device = devices.one_device()
@@ -141,7 +141,7 @@ def run_method(
     config: Config,
     source: Network,
     variables: Variables,
-    splits: list[dataset.Splits[dataset.Dataset]],
+    splits: list[Splits[Dataset]],
     options: Options,
 ) -> Outcome:
     """Trains the target by one method, once with each seed."""

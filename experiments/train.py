@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from l2t_jax import Batch, MetaNetwork, output_shapes
-from l2t_jax.matching import Pair
+from l2t_jax.pairs import Pair
 
 from .networks import sources, zoo
 from .networks.layer_pairs import choose_pairs

@@ -82,7 +82,8 @@ def _comes_with_jax(equation: JaxprEqn) -> bool:
         of_rule.relative_to(_JAX)
     except (AttributeError, KeyError, ValueError):
         return False
-    return isinstance(unwrap(getattr(module, name, None)), jax.custom_jvp)
+    found: Any = getattr(module, name, None)
+    return isinstance(unwrap(found), jax.custom_jvp)
 
 
 def _origin(debug_info: Any) -> tuple[str, PurePath]:

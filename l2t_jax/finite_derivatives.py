@@ -22,7 +22,7 @@ from l2t_jax._jaxprs import subjaxprs
 from l2t_jax._typing import Array, PyTree
 
 # Elementwise operations with a finite value, or a value that goes unused, where a slope is not.
-_UNARY = ("acos", "acosh", "asin", "atanh", "cbrt", "digamma", "erf_inv", "lgamma")
+_UNARY: tuple[str, ...] = ("acos", "acosh", "asin", "atanh", "cbrt", "digamma", "erf_inv", "lgamma")
 _UNARY += ("log", "log1p", "rsqrt", "sqrt", "tan")
 _SINGULAR = (*_UNARY, "atan2", "div", "integer_pow", "pow")
 # Operations that run programs within their parameters.

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from . import crops
 from .dataset import Dataset
-from .image_files import Folder, ImageFiles, default_crop_share
+from .image_files import Folder, ImageFiles
 
 
 def cifar(
@@ -97,7 +98,7 @@ def files(
             f"{root}: {twice[0]} is listed more than once, in training and test lists together; "
             "wanted every image once"
         )
-    share = default_crop_share(size) if crop_share is None else crop_share
+    share = crops.share_for(size, crop_share)
     first, second = (
         ImageFiles(
             Folder(root),

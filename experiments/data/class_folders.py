@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .image_files import Folder, ImageFiles, default_crop_share, shown, tell
+from . import crops
+from .image_files import Folder, ImageFiles, shown, tell
 
 # Browsers save JPEGs as .jfif.
 JPEG = (".jpg", ".jpeg", ".jfif", ".jpe")
@@ -35,8 +36,8 @@ def list_folder(root: Path, size: int, crop_share: float | None = None) -> Image
     Args:
       root: the folder.
       size: side in pixels that the images are to be brought to.
-      crop_share: of the shorter side, how much the centre crop keeps; if None, all for small
-        images, and 224 of 256 pixels for those from `folders.LARGE` on.
+      crop_share: how much of the shorter side the centre crop keeps; None for the default, see
+        `crops.share_for`.
 
     Returns:
       The files.
@@ -59,7 +60,7 @@ def list_folder(root: Path, size: int, crop_share: float | None = None) -> Image
         np.array(labels, np.int32),
         tuple(classes),
         size,
-        default_crop_share(size) if crop_share is None else crop_share,
+        crops.share_for(size, crop_share),
     )
     if problems or files.problems(decode=False):
         tell(problems + files.problems(decode=True))

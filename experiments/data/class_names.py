@@ -68,6 +68,33 @@ def check_count(images: Images, count: int, data: str) -> None:
         )
 
 
+def check_every_class(images: Images, data: str) -> None:
+    """Raises a ValueError unless there are two classes or more, and an image of each.
+
+    Args:
+      images: the images to train on.
+      data: what to call them in a message.
+    """
+    if len(images.classes) < 2:
+        raise ValueError(f"{data} must have two classes or more (got one)")
+    if not (empty := without_images(images)):
+        return
+    none = listed(empty)
+    if images.named:
+        raise ValueError(
+            f"{data} must have an image of every class (got none of {none}); leave out the names "
+            "of those classes, and number the others without gaps"
+        )
+    there = with_images(images)
+    from_one = empty == numbers(1)
+    got = f"{there[0]} to {there[-1]}" if from_one else listed(there)
+    how = "subtract 1" if from_one else "number the classes anew"
+    raise ValueError(
+        f"the labels of {data} must count from 0 without gaps (got {got}: no image of "
+        f"class{'es' * (len(empty) > 1)} {none}); {how}{ignored(images.labels)}"
+    )
+
+
 def with_images(images: Images) -> tuple[str, ...]:
     """The classes that have an image, in the labels' order."""
     return tuple(images.classes[label] for label in np.unique(images.labels))

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 
 from .class_names import listed, without_images
-from .dataset import Images, Splits
+from .dataset import Images
+from .splits import Splits
 
 # From so many images on, one is a point of accuracy or less, and the standard error at most five.
 ENOUGH = 100

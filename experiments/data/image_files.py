@@ -8,17 +8,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
-from . import decoding
+from . import crops, decoding
 
 Result = TypeVar("Result")
 
-# Images from this size on are cropped as in the paper's experiments at 224 pixels.
-LARGE = 128
-# Share of the area, and aspect ratios, that a random resized crop draws from.
-CROP_AREA, CROP_RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 # So many problems are told one by one.
 TOLD = 10
 
@@ -107,8 +103,7 @@ class ImageFiles(NamedTuple):
         Raises:
           ValueError: it cannot be read.
         """
-        bleed = (1 - self.crop_share) / 2
-        return np.asarray(ImageOps.fit(self._read(index), (self.size,) * 2, bleed=bleed))
+        return crops.centre(self._read(index), self.size, self.crop_share)
 
     def random_crop(self, index: int, generator: np.random.Generator) -> np.ndarray:
         """One image, cropped at random, scaled to the square, and mirrored at random.
@@ -116,15 +111,7 @@ class ImageFiles(NamedTuple):
         Raises:
           ValueError: it cannot be read.
         """
-        image = self._read(index)
-        left, top, width, height = random_box(image.size, generator)
-        square = image.resize(
-            (self.size,) * 2,
-            Image.Resampling.BILINEAR,
-            box=(left, top, left + width, top + height),
-        )
-        pixels = np.asarray(square)
-        return pixels[:, ::-1] if generator.random() < 0.5 else pixels
+        return crops.at_random(self._read(index), self.size, generator)
 
     def _read(self, index: int) -> Image.Image:
         return self._named(index, decoding.read)
@@ -204,37 +191,3 @@ def tell(problems: Sequence[str]) -> None:
 def shown(name: str) -> str:
     """A name that may hold line ends and the like, such that it can be read and told."""
     return name if name.isprintable() else repr(name)
-
-
-def default_crop_share(size: int) -> float:
-    """Share of the shorter side that the centre crop keeps, for images of ``size`` pixels."""
-    return 224 / 256 if size >= LARGE else 1.0
-
-
-def random_box(
-    size: tuple[int, int], generator: np.random.Generator
-) -> tuple[float, float, float, float]:
-    """The part of an image that a random resized crop takes.
-
-    Its area is a uniform share of the image's, and its aspect ratio log-uniform, see `CROP_AREA`
-    and `CROP_RATIO`; draws that do not fit into the image are drawn again.
-
-    Args:
-      size: the image's width and height.
-      generator: draws from it.
-
-    Returns:
-      Left edge, top edge, width and height.
-    """
-    width, height = size
-    for _ in range(10):
-        area = width * height * generator.uniform(*CROP_AREA)
-        ratio = np.exp(generator.uniform(*np.log(CROP_RATIO)))
-        across, down = np.sqrt(area * ratio), np.sqrt(area / ratio)
-        if across <= width and down <= height:
-            left, top = generator.uniform(0, width - across), generator.uniform(0, height - down)
-            return left, top, across, down
-    # Very long images: the centre, as far as the ratios allow.
-    across = min(width, height * CROP_RATIO[1])
-    down = min(height, width / CROP_RATIO[0])
-    return (width - across) / 2, (height - down) / 2, across, down

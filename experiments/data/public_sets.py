@@ -1,5 +1,4 @@
-"""Public image sets by name, from the unpacked official archives or TensorFlow Datasets, with the
-paper's splits."""
+"""Public image sets by name, from unpacked official archives or TensorFlow Datasets."""
 
 from __future__ import annotations
 
@@ -8,16 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from ..system import npz
 from . import archives, tfds
-from .dataset import Dataset, Splits, hold_out
+from .dataset import Dataset
 from .image_files import ImageFiles
 
 # Training and test images.
 Parts = tuple[Dataset | ImageFiles, Dataset | ImageFiles]
-PUBLISHED = Path(__file__).with_name("splits.npz")
 
 
 class Official(NamedTuple):
@@ -69,68 +64,12 @@ def read(name: str, data_dir: Path, size: int, crop_share: float | None) -> Part
     return wanted.read(root, size, crop_share)
 
 
-def load(
-    name: str,
-    data_dir: Path,
-    size: int,
-    crop_share: float | None,
-    val_fraction: float,
-    seed: int,
-) -> Splits:
-    """Reads a public image set and divides it as the paper does, where it is whole.
-
-    Args:
-      name, data_dir, size, crop_share: as for `read`.
-      val_fraction: share of each class held out for validation where no split is published, or
-        where the set is not of the published one's size, such as a miniature.
-      seed: of that split.
-
-    Returns:
-      The parts, which say how they were divided.
-
-    Raises:
-      FileNotFoundError, ValueError: as for `read`.
-    """
-    train, test = read(name, data_dir, size, crop_share)
-    split = lists_of(name)
-    if split is None:
-        return Splits(*hold_out(train, val_fraction, seed), test)
-    lists = published(split)
-    counts = len(lists.train) + len(lists.validation), len(lists.test)
-    if counts != (len(train.labels), len(test.labels)):
-        return Splits(
-            *hold_out(train, val_fraction, seed),
-            test,
-            f"a seeded split: the published one is for all {counts[0]} and {counts[1]} images",
-        )
-    return Splits(
-        train.take(lists.train),
-        train.take(lists.validation),
-        test.take(lists.test),
-        "the published split",
-    )
-
-
 def lists_of(name: str) -> str | None:
     """A set's name among the published index lists; None where there are none."""
     if name in SETS:
         return SETS[name].split
     wanted = tfds.PUBLISHED.get(name.removeprefix(tfds.PREFIX).partition(":")[0])
     return wanted.lists if wanted else None
-
-
-class Indices(NamedTuple):
-    """Positions among the official training images (``train``, ``validation``) and test images."""
-
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
-
-
-def published(name: str) -> Indices:
-    """The index lists that the paper used for a set, which count in the official order."""
-    lists = npz.read(PUBLISHED)
-    return Indices(*(lists[f"{name}/{part}"] for part in ("train", "val", "test")))
 
 
 SETS: dict[str, Official] = {

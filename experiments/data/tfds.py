@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..system import extra
-from .image_files import ImageFiles, default_crop_share
+from . import crops
+from .image_files import ImageFiles
 
 PREFIX = "tfds:"
 # TensorFlow Datasets needs more than itself to prepare a set.
@@ -99,7 +100,7 @@ def read(
         )
     wanted = PUBLISHED.get(name.partition(":")[0])
     classes = tuple(info.features[label].names)
-    share = default_crop_share(size) if crop_share is None else crop_share
+    share = crops.share_for(size, crop_share)
     parts = []
     for part in ("train", test):
         count = info.splits[part].num_examples

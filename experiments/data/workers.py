@@ -12,8 +12,8 @@ from absl import flags
 from l2t_jax import Batch
 
 from ..system.devices import Devices
+from .batches import check_batch_size, epoch_order, steps_per_epoch
 from .image_files import ImageFiles
-from .in_memory import check_batch_size, epoch_order, steps_per_epoch
 
 # Batches that every worker holds ready.
 AHEAD = 2

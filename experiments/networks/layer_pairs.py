@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from l2t_jax import Outputs, all_pairs
-from l2t_jax.matching import Pair, check_pairs
+from l2t_jax.pairs import Pair, check_pairs
 
 PAIR = r"(?:(\d+):)?(\d+)-(\d+)"
 # Stages of a network that has none.

@@ -25,7 +25,7 @@ from l2t_jax import (
     two_stage,
     uniform_pairs,
 )
-from l2t_jax.matching import Pair
+from l2t_jax.pairs import Pair
 
 if TYPE_CHECKING:
     from .run_options import RunOptions

@@ -32,7 +32,6 @@ from l2t_jax import (
     pool,
     softmax_channels,
 )
-from l2t_jax.matching import check_pairs
 from l2t_jax.models import (
     cifar_resnet,
     from_torch,
@@ -41,6 +40,7 @@ from l2t_jax.models import (
     torch_formats,
     vgg,
 )
+from l2t_jax.pairs import check_pairs
 
 from ..options.builders import decayed_adam, decayed_sgd
 from . import records

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from l2t_jax.matching import Pair
+from l2t_jax.pairs import Pair
 
 from ..data.dataset import Dataset
 

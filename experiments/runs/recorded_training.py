@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from l2t_jax import Variables
 
-from ..data.in_memory import TrainingData
+from ..data.batches import TrainingData
 from ..options.run_options import RunOptions
 from ..system import devices, signals
 from ..system.files import plain

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..data import few_images
+from ..data import digests, few_images
 from ..networks import zoo
 from ..options.run_options import RunOptions
 from ..system import devices, files, provenance
@@ -98,7 +98,7 @@ def opened(
     more |= {
         "division": splits.division,
         "data_sha256": splits.data_sha256,
-        "split_sha256": inputs.split_digest(splits),
+        "split_sha256": digests.of_splits(splits),
     }
 
     def begin() -> None:

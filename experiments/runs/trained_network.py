@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from l2t_jax import Network, Variables
 
-from ..data.image_files import default_crop_share
+from ..data import crops
 from ..networks import zoo
 from ..options.run_options import RunOptions
 from . import inputs, layout, resume
@@ -48,7 +48,7 @@ def describe(network: str, weights: str, options: RunOptions, splits: inputs.Spl
         weights,
         options.precision,
         shape,
-        default_crop_share(shape[0]) if share is None else share,
+        crops.share_for(shape[0], share),
         splits.train.classes,
     )
 

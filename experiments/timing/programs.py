@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 import l2t_jax
 from l2t_jax import Batch, Method, Network, Variables, baselines
-from l2t_jax.matching import Pair
 from l2t_jax.models import cifar_resnet, imagenet_resnet, vgg
+from l2t_jax.pairs import Pair
 
 from ..options.builders import decayed_adam, decayed_sgd
 

@@ -13,7 +13,7 @@ from jax import Array
 
 from l2t_jax import Batch, Method, Network, Variables
 
-from ..data.in_memory import TrainingData
+from ..data.batches import TrainingData
 from ..data.preprocess import normalise
 from ..system.devices import Devices
 from . import step_info

@@ -12,8 +12,8 @@ import numpy as np
 from jax import Array
 
 from l2t_jax import MetaNetwork, MetaParams, Network, Variables
-from l2t_jax.matching import Pair
-from l2t_jax.meta_networks import pool_pairs
+from l2t_jax.feature_maps import pool_pairs
+from l2t_jax.pairs import Pair
 
 from ..data.dataset import Images
 from ..data.preprocess import normalise

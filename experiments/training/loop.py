@@ -13,8 +13,8 @@ from jax import Array
 
 from l2t_jax import Batch, Variables, target_variables
 
+from ..data.batches import TrainingData
 from ..data.dataset import Images
-from ..data.in_memory import TrainingData
 from ..system.errors import RunFailedError
 from . import step_info
 from .evaluation import accuracy

@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from l2t_jax._precision import at_least_float32, widen
 from l2t_jax._typing import Array, Float
 from l2t_jax.affine import Affine, uniform_affine
-from l2t_jax.baselines.training import Penalty
-from l2t_jax.meta_networks import pool
-from l2t_jax.networks import Outputs
+from l2t_jax.base import Outputs
+from l2t_jax.baselines.penalties import Penalty
+from l2t_jax.feature_maps import pool
 
 
 def distillation_loss(
@@ -67,7 +68,7 @@ def distillation_loss(
     ends = list(itertools.accumulate(classes))[:-1]
     divergences = [
         optax.losses.kl_divergence_with_log_targets(
-            jax.nn.log_softmax(t / temperature), jax.nn.log_softmax(s / temperature)
+            jax.nn.log_softmax(widen(t) / temperature), jax.nn.log_softmax(widen(s) / temperature)
         )
         for s, t in zip(
             jnp.split(source_logits, ends, axis=1),
@@ -107,7 +108,8 @@ def distillation(temperature: float = 2.0, classes: Sequence[int] | None = None)
 
     def init(key: Array, source: Outputs, target: Outputs) -> Affine:
         last = target.features[-1]
-        return uniform_affine(key, last.shape[-1], source.logits.shape[-1], last.dtype)
+        dtype = at_least_float32(last.dtype)
+        return uniform_affine(key, last.shape[-1], source.logits.shape[-1], dtype)
 
     def apply(head: Affine, source: Outputs, target: Outputs) -> Array:
         (pooled,) = pool(target.features[-1:])

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import optax
 
 from l2t_jax._typing import Array
-from l2t_jax.base import Batch, Method, Score, TaskLoss, accuracy, cross_entropy, target_variables
-from l2t_jax.baselines.training import State, scratch
-from l2t_jax.networks import Network, Variables, output_shapes
+from l2t_jax.base import Batch, Method, Network, Score, TaskLoss, Variables, target_variables
+from l2t_jax.baselines.penalties import State, scratch
+from l2t_jax.losses import accuracy, cross_entropy
+from l2t_jax.networks import output_shapes
 
 _SHOWN = 5
 

@@ -13,12 +13,13 @@ import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 from l2t_jax.models import pickles
 from l2t_jax.models.hugging_face import torchvision_names
+from l2t_jax.models.torch_prefixes import find_container, shown, without_prefixes
 from l2t_jax.models.torch_tensors import BUILDERS, Storage, arrays, refer_to
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -46,7 +47,7 @@ def read(data: bytes) -> Any:
     """
     # Before the others: it begins with a length, which may look like their marks.
     if len(data) > 8 and data[8:9] == b"{":
-        return _guarded(safetensors.numpy.load, data, "safetensors")
+        return _guarded(_read_safetensors, data, "safetensors")
     if data[:4] == b"PK\x03\x04":
         return _guarded(_read_zip, data, "zip .pth")
     if data[:1] == b"\x80":
@@ -144,30 +145,56 @@ def find_state_dict(tree: Any) -> dict[str, np.ndarray]:
     """Finds the mapping from parameter names to arrays in what a file holds.
 
     Args:
-      tree: as from `read`: such a mapping, or a dictionary with one under ``state_dict``,
-        ``model_state_dict``, ``model`` or ``target_model``.
+      tree: as from `read`: such a mapping, or dictionaries around one. Usual names of these, such
+        as ``state_dict``, ``model`` or ``state_dict_ema``, are looked up; where there are both,
+        averaged weights (``…_ema``) are not taken. Any other name is, where it is the only one.
 
     Returns:
-      The mapping; a prefix ``module.`` that all names share is taken off, and names of Hugging
-      Face's ResNets have become torchvision's.
+      The mapping. Usual prefixes that all names share come off, in any order: ``module.``
+      (DataParallel, AveragedModel), ``_orig_mod.`` (torch.compile), ``model.`` (Lightning) and
+      their like. Names of Hugging Face's ResNets become torchvision's.
 
     Raises:
       ValueError: there is no such mapping.
 
     Example:
-      >>> sorted(find_state_dict({"state_dict": {"module.a": np.zeros(1), "module.b": np.ones(1)}}))
-      ['a', 'b']
+      >>> file = {"epoch": 3, "state_dict": {"model._orig_mod.a": np.zeros(1)}}
+      >>> list(find_state_dict(file))
+      ['a']
     """
     if not isinstance(tree, Mapping):
-        raise ValueError(f"a file that holds a {type(tree).__name__} came; wanted a state_dict")
-    for name in ("state_dict", "model_state_dict", "model", "target_model"):
-        if isinstance(tree.get(name), Mapping):
-            tree = tree[name]
-            break
-    arrays = {str(key): value for key, value in tree.items() if isinstance(value, np.ndarray)}
+        raise ValueError(f"the file must hold a state dict (got a {type(tree).__name__})")
+    found = find_container(tree, lambda value: isinstance(value, np.ndarray))
+    arrays = {str(key): value for key, value in found.items() if isinstance(value, np.ndarray)}
     if not arrays:
-        found = ", ".join(sorted(map(str, tree))[:8])
-        raise ValueError(f"no tensors at the top level nor under state_dict came, only {found}")
-    if all(name.startswith("module.") for name in arrays):
-        arrays = {name.removeprefix("module."): value for name, value in arrays.items()}
-    return torchvision_names(arrays)
+        raise ValueError(
+            "the file must hold named arrays, at its top or in one dictionary, such as state_dict "
+            f"(got {shown(sorted(map(str, found)), 8) or 'nothing'})"
+        )
+    return torchvision_names(without_prefixes(arrays))
+
+
+# safetensors' own types are those of NumPy: others are read as what ml_dtypes makes of them.
+_SAFETENSORS = {
+    **{f"F{8 * width}": np.dtype(f"f{width}") for width in (2, 4, 8)},
+    **{f"I{8 * width}": np.dtype(f"i{width}") for width in (1, 2, 4, 8)},
+    **{f"U{8 * width}": np.dtype(f"u{width}") for width in (1, 2, 4, 8)},
+    "BOOL": np.dtype(bool),
+    "C64": np.dtype(np.complex64),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+}
+
+
+def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:
+    arrays = {}
+    for name, tensor in safetensors.deserialize(data):
+        if tensor["dtype"] not in _SAFETENSORS:
+            raise ValueError(
+                f"tensors must be of a type that NumPy has ({name:.80} is {tensor['dtype']}). "
+                "Convert them, such as to F32"
+            )
+        values = np.frombuffer(tensor["data"], _SAFETENSORS[tensor["dtype"]])
+        arrays[name] = values.reshape(tensor["shape"])
+    return arrays

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from l2t_jax.networks import Variables
+from l2t_jax.base import Variables
+from l2t_jax.models.torch_prefixes import shown, without_prefixes
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 _PARTS = ("params", "batch_stats")
@@ -18,7 +19,7 @@ _PARTS = ("params", "batch_stats")
 _TO_TORCH = {4: (3, 2, 0, 1), 2: (1, 0)}
 _FROM_TORCH = {4: (2, 3, 1, 0), 2: (1, 0)}
 # Of what does not fit, as much as a person reads.
-LISTED = 8
+LISTED = 5
 
 
 def torch_names(variables: Variables) -> dict[str, tuple[str, ...]]:
@@ -52,7 +53,7 @@ def from_torch(
     state_dict: Mapping[str, Any],
     like: Variables,
     *,
-    ignore: Sequence[str] = ("*num_batches_tracked",),
+    ignore: Sequence[str] = ("*num_batches_tracked", "n_averaged"),
 ) -> Variables:
     """Variables with the values of a PyTorch state dict.
 
@@ -60,7 +61,8 @@ def from_torch(
     (in, out); all else stays as it is.
 
     Args:
-      state_dict: names to arrays, in PyTorch's layout.
+      state_dict: names to arrays, in PyTorch's layout. Usual prefixes, such as ``module.``, may
+        stand before all names.
       like: variables of the network or their shapes, which give structure and dtypes. Parts that
         PyTorch has no name for, such as dropout keys, are kept.
       ignore: patterns of names that may be there without being used.
@@ -69,7 +71,8 @@ def from_torch(
       The variables.
 
     Raises:
-      ValueError: entries are missing, unexpected or of another shape; the first are listed.
+      ValueError: entries are missing, unexpected or of another shape; the first of each kind are
+        listed, the file's names beside the network's.
 
     Example:
       >>> from l2t_jax.models import cifar_resnet
@@ -80,28 +83,36 @@ def from_torch(
       True
     """
     flat = _flatten(like)
-    problems, new = [], {}
     names = torch_names(like)
+    given = state_dict
+    if not names.keys() <= given.keys():  # the file's names, or the network's, have a prefix
+        bare, bare_names = without_prefixes(given), without_prefixes(names)
+        if len(bare.keys() & bare_names.keys()) > len(given.keys() & names.keys()):
+            given, names = bare, bare_names
+    problems: dict[str, list[str]] = {"missing": [], "of another kind": [], "unexpected": []}
+    new = {}
     for name, path in names.items():
         shape, dtype = _torch_shape(flat[path].shape), flat[path].dtype
-        if name not in state_dict:
-            problems.append(f"missing {name} {list(shape)}")
-        elif tuple(np.shape(state_dict[name])) != shape:
-            problems.append(
-                f"{name} has shape {list(np.shape(state_dict[name]))}, wanted {list(shape)}"
+        if name not in given:
+            problems["missing"].append(f"{name} {list(shape)}")
+        elif tuple(np.shape(given[name])) != shape:
+            problems["of another kind"].append(
+                f"{name} {list(np.shape(given[name]))}, which must be {list(shape)}"
             )
-        elif np.iscomplexobj(state_dict[name]):
-            problems.append(f"{name} is complex, wanted real numbers")
+        elif np.iscomplexobj(given[name]):
+            problems["of another kind"].append(f"{name} complex, which must be real")
         else:
-            new[path] = jnp.asarray(_from_torch_layout(np.asarray(state_dict[name])), dtype)
-    for name in state_dict:
-        if name not in names and not any(fnmatchcase(name, pattern) for pattern in ignore):
-            problems.append(f"unexpected {name} {list(np.shape(state_dict[name]))}")
-    if problems:
-        more = len(problems) - LISTED
+            new[path] = jnp.asarray(_from_torch_layout(np.asarray(given[name])), dtype)
+    problems["unexpected"] = [
+        f"{name} {list(np.shape(value))}"
+        for name, value in given.items()
+        if name not in names and not any(fnmatchcase(name, pattern) for pattern in ignore)
+    ]
+    if any(problems.values()):
+        listed = [f"{kind}: {shown(found, LISTED)}" for kind, found in problems.items() if found]
         raise ValueError(
-            f"the weights do not fit the network: {'; '.join(problems[:LISTED])}"
-            + (f"; and {more} more" if more > 0 else "")
+            f"the weights must be those of the network ({len(new)} of {len(names)} fit). "
+            f"{'; '.join(listed)}"
         )
 
     def rebuild(tree: Any, path: tuple[str, ...]) -> Any:

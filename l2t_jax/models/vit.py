@@ -5,13 +5,13 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
-from l2t_jax._convolution import convolve
+from l2t_jax._ops.convolution import convolve
 from l2t_jax._typing import Array
+from l2t_jax.base import Network
+from l2t_jax.feature_maps import tokens_to_map
 from l2t_jax.models.layers import fan_out_normal
 from l2t_jax.models.linen import from_linen
 from l2t_jax.models.resnet import check_classes
-from l2t_jax.networks import Network
-from l2t_jax.tokens import tokens_to_map
 
 # Width, blocks and heads. "micro" is for images of 8 to 32 pixels; the others are the usual ones.
 SIZES = {"micro": (64, 6, 4), "tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12)}

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import safetensors.numpy
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 import torch_files
 
 from experiments.data import load
