@@ -16,8 +16,9 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[1]
 # Rooms of the library, and what they share. Those of the commands need the checkout.
 ROOMS = (
-    *("baselines", "l2t", "losses", "matching", "meta_networks", "models", "networks"),
-    *("surface", "torch_formats", "transformations", "unroll"),
+    *("baselines", "export", "l2t", "linen", "losses", "matching", "meta_networks", "models"),
+    *("networks", "precision", "surface", "torch_formats", "torch_names", "transformations"),
+    *("unroll",),
 )
 SHARED = ("conftest.py", "oracles.py", "small.py", "surface.py", "torch_files.py")
 # The tests know the commands by the checkout's name.
