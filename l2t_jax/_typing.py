@@ -21,6 +21,8 @@ else:
     Bool = Float = Int = Integer = _Unchecked
 
 PyTree: TypeAlias = Any
+# Of an axis: an int, or where a program is exported a symbol for any.
+Size: TypeAlias = Any
 ArrayOrShape: TypeAlias = Array | jax.ShapeDtypeStruct
 
-__all__ = ["Array", "ArrayOrShape", "Bool", "Float", "Int", "Integer", "PyTree"]
+__all__ = ["Array", "ArrayOrShape", "Bool", "Float", "Int", "Integer", "PyTree", "Size"]

@@ -62,7 +62,7 @@ class Network(NamedTuple):
     """A network as a pair of pure functions.
 
     Anything that can be written this way takes part in the transfer: bundled and foreign Linen
-    modules (`l2t_jax.models.from_linen`), hand-written functions, other libraries.
+    modules (`l2t_jax.adapters.from_linen`), hand-written functions, other libraries.
 
     Attributes:
       init: ``(key, images) -> Variables``.

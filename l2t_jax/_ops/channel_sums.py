@@ -16,7 +16,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad
 
 from l2t_jax._ops.platform_primitive import define
-from l2t_jax._typing import Array
+from l2t_jax._typing import Array, Size
 
 
 def total(x: Array) -> Array:
@@ -29,7 +29,7 @@ def total(x: Array) -> Array:
     return total_p.bind(x, shape=x.shape)
 
 
-def repeat(channels: Array, shape: tuple[int, ...]) -> Array:
+def repeat(channels: Array, shape: tuple[Size, ...]) -> Array:
     """One value a channel, everywhere, ``[C] -> [..., C]``; the transpose of `total`.
 
     Example:
@@ -39,24 +39,24 @@ def repeat(channels: Array, shape: tuple[int, ...]) -> Array:
     return repeat_p.bind(channels, shape=shape)
 
 
-def native_total(x: Array, *, shape: tuple[int, ...]) -> Array:
+def native_total(x: Array, *, shape: tuple[Size, ...]) -> Array:
     return jnp.sum(x, axis=tuple(range(len(shape) - 1)))
 
 
-def cpu_total(x: Array, *, shape: tuple[int, ...]) -> Array:
+def cpu_total(x: Array, *, shape: tuple[Size, ...]) -> Array:
     return jnp.ones(math.prod(shape[:-1]), x.dtype) @ x.reshape(-1, shape[-1])
 
 
-def native_repeat(channels: Array, *, shape: tuple[int, ...]) -> Array:
+def native_repeat(channels: Array, *, shape: tuple[Size, ...]) -> Array:
     return jnp.broadcast_to(channels, shape)
 
 
-def transposed_total(channels: Any, x: Any, *, shape: tuple[int, ...]) -> list[Array]:
+def transposed_total(channels: Any, x: Any, *, shape: tuple[Size, ...]) -> list[Array]:
     del x
     return [repeat_p.bind(channels, shape=shape)]
 
 
-def transposed_repeat(x: Any, channels: Any, *, shape: tuple[int, ...]) -> list[Array]:
+def transposed_repeat(x: Any, channels: Any, *, shape: tuple[Size, ...]) -> list[Array]:
     del channels
     return [total_p.bind(x, shape=shape)]
 

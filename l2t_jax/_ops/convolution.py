@@ -31,7 +31,7 @@ from jax.interpreters import ad
 from jax.typing import DTypeLike
 
 from l2t_jax._ops.platform_primitive import define
-from l2t_jax._typing import Array
+from l2t_jax._typing import Array, Size
 
 # On a CPU, with fewer output channels than this, slices are not used often enough to be worth
 # writing, unless the map is so small that XLA's own convolution is up to 100 times slower.
@@ -53,10 +53,10 @@ class Window(NamedTuple):
     size: tuple[int, int]
     strides: tuple[int, int]
     padding: tuple[tuple[int, int], tuple[int, int]]
-    images: tuple[int, int]
+    images: tuple[Size, Size]
 
     @property
-    def outputs(self) -> tuple[int, int]:
+    def outputs(self) -> tuple[Size, Size]:
         """Height and width of the convolution's output."""
         height, width = (
             (image + low + high - size) // stride + 1
@@ -67,7 +67,7 @@ class Window(NamedTuple):
         return height, width
 
     @property
-    def spaced(self) -> tuple[int, int]:
+    def spaced(self) -> tuple[Size, Size]:
         """Height and width of the output with its positions as far apart as in the input."""
         height, width = (
             (output - 1) * stride + 1
@@ -237,7 +237,7 @@ def cpu_taps(images: Array, outputs: Array, *, window: Window) -> Array:
     return jnp.concatenate(products, axis=1).T.reshape(shape)
 
 
-def parts(window: Window, values: int) -> list[range]:
+def parts(window: Window, values: Size) -> list[range]:
     """Rows of a kernel to be taken together, with so many values at a position."""
     height, width = window.size
     slices = height * width * math.prod(window.outputs) * values
@@ -282,7 +282,7 @@ def unshifted(slices: Array, window: Window, rows: Sequence[int]) -> Array:
     return reduce(jnp.add, placed)
 
 
-def taps(window: Window, rows: Sequence[int]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+def taps(window: Window, rows: Sequence[int]) -> Iterator[tuple[tuple[int, ...], tuple[Size, ...]]]:
     """First and last-plus-one positions, in the padded map, that each tap of those rows sees."""
     for begin in itertools.product(rows, range(window.size[1])):
         yield (

@@ -1,11 +1,14 @@
-"""Bundled networks (Flax Linen), and PyTorch weights for them."""
+"""Bundled networks, and beside them what makes networks of Flax's modules and PyTorch's weights.
 
-from l2t_jax.models.linen import from_linen, linen_paths
-from l2t_jax.models.nnx import from_nnx, nnx_variables
+The latter are those of `l2t_jax.adapters` and `l2t_jax.pytorch`; ``torch_formats`` reads files.
+"""
+
+from l2t_jax.adapters import from_linen, from_nnx, linen_paths, nnx_variables
 from l2t_jax.models.resnet import cifar_resnet, imagenet_resnet
-from l2t_jax.models.torch_weights import from_torch, to_torch, torch_names
 from l2t_jax.models.vgg import vgg
 from l2t_jax.models.vit import vit
+from l2t_jax.pytorch import files as torch_formats
+from l2t_jax.pytorch import from_torch, to_torch, torch_names
 
 __all__ = [
     "cifar_resnet",
@@ -16,6 +19,7 @@ __all__ = [
     "linen_paths",
     "nnx_variables",
     "to_torch",
+    "torch_formats",
     "torch_names",
     "vgg",
     "vit",

@@ -17,7 +17,7 @@ from jax.typing import DTypeLike
 
 from l2t_jax._ops.channel_sums import repeat, total
 from l2t_jax._ops.convolution import convolve
-from l2t_jax._typing import Array
+from l2t_jax._typing import Array, Size
 
 fan_out_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -86,7 +86,7 @@ class BatchNorm(nn.Module):
         return centred * factor + repeat(bias, x.shape)
 
 
-def unbiased(count: int, dtype: DTypeLike) -> float | Array:
+def unbiased(count: Size, dtype: DTypeLike) -> float | Array:
     """What makes a variance of so many values the unbiased one, ``count / (count - 1)``."""
     if not is_symbolic_dim(count):
         return count / max(count - 1, 1)

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 
 from l2t_jax._ops.convolution import convolve
 from l2t_jax._typing import Array
+from l2t_jax.adapters.linen import from_linen
 from l2t_jax.base import Network
 from l2t_jax.feature_maps import tokens_to_map
 from l2t_jax.models.layers import fan_out_normal
-from l2t_jax.models.linen import from_linen
 from l2t_jax.models.resnet import check_classes
 
 # Width, blocks and heads. "micro" is for images of 8 to 32 pixels; the others are the usual ones.

@@ -2,12 +2,10 @@
 
 import inspect
 
-import l2t_jax.models.torch_formats
+import l2t_jax
+from l2t_jax import adapters, baselines, models, pytorch
 
-PUBLIC = {
-    **{module: module.__all__ for module in (l2t_jax, l2t_jax.baselines, l2t_jax.models)},
-    l2t_jax.models.torch_formats: ["read", "find_state_dict"],
-}
+PUBLIC = {module: module.__all__ for module in (l2t_jax, adapters, baselines, models, pytorch)}
 NAMES = {
     f"{module.__name__}.{name}": getattr(module, name)
     for module, names in PUBLIC.items()

@@ -22,7 +22,7 @@ from l2t_jax.models import (
     to_torch,
     vit,
 )
-from l2t_jax.models.hugging_face import torchvision_names
+from l2t_jax.pytorch.hugging_face import torchvision_names
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 

@@ -69,7 +69,7 @@ def test_meta_parameters_and_projections_are_float32_and_move(dtype, param_dtype
         lambda a, b: float(jnp.abs(a.bias - b.bias).min()),
         (first.meta_params.where, first.inner.extra),
         (state.meta_params.where, state.inner.extra),
-        is_leaf=lambda node: isinstance(node, l2t_jax.Affine | l2t_jax.Projection),
+        is_leaf=lambda node: isinstance(node, l2t_jax.Affine),
     )
     assert min(jax.tree.leaves(moved)) > 1e-6
     assert np.isfinite(float(info.loss))
@@ -111,7 +111,7 @@ def test_means_and_errors_are_those_of_the_rounded_maps(dtype):
     kernel, bias = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((4, 3), 3))
     exact = [np.asarray(array, np.float64) for array in (source, target, kernel, bias)]
     np.testing.assert_allclose(l2t_jax.pool([source])[0], exact[0].mean((1, 2)), rtol=1e-6)
-    projection = l2t_jax.Projection(kernel, bias)
+    projection = l2t_jax.Affine(kernel, bias)
     (errors,) = l2t_jax.channel_errors([projection], [source], [target], [(0, 0)])
     expected = np.square(exact[1] @ exact[2] + exact[3] - exact[0]).mean((1, 2))
     np.testing.assert_allclose(errors, expected, rtol=1e-5)

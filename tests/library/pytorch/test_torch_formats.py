@@ -12,7 +12,7 @@ import torch_files
 from reliability import malicious, mutations
 from torch_files import Tensor
 
-from l2t_jax.models.torch_formats import find_state_dict, read
+from l2t_jax.pytorch import find_state_dict, read
 
 RNG = np.random.default_rng(0)
 ARRAYS = {

@@ -10,7 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from l2t_jax.models.pickles import Builders, Name
+from l2t_jax.pytorch.pickles import Builders, Name
 
 STORAGES = {
     "DoubleStorage": np.float64,

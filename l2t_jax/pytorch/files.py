@@ -17,10 +17,10 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
-from l2t_jax.models import pickles
-from l2t_jax.models.hugging_face import torchvision_names
-from l2t_jax.models.torch_prefixes import find_container, shown, without_prefixes
-from l2t_jax.models.torch_tensors import BUILDERS, Storage, arrays, refer_to
+from l2t_jax.pytorch import pickles
+from l2t_jax.pytorch.hugging_face import torchvision_names
+from l2t_jax.pytorch.prefixes import find_container, shown, without_prefixes
+from l2t_jax.pytorch.tensors import BUILDERS, Storage, arrays, refer_to
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001

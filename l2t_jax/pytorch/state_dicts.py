@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from l2t_jax.base import Variables
-from l2t_jax.models.torch_prefixes import shown, without_prefixes
+from l2t_jax.pytorch.prefixes import shown, without_prefixes
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 _PARTS = ("params", "batch_stats")

@@ -8,9 +8,9 @@ from typing import Any
 from flax import nnx
 
 from l2t_jax._typing import Array
+from l2t_jax.adapters import paths
+from l2t_jax.adapters.paths import Mode
 from l2t_jax.base import Network, Outputs, Variables
-from l2t_jax.models import paths
-from l2t_jax.models.paths import Mode
 
 
 def from_nnx(
