@@ -68,8 +68,8 @@ def pool_pairs(source_features: Sequence[Array], pairs: Sequence[Pair]) -> tuple
     for m, n in pairs:
         if not 0 <= m < len(source_features):
             raise ValueError(
-                f"pair ({m}, {n}) is outside the feature lists; wanted a source layer from 0 to "
-                f"{len(source_features) - 1}"
+                f"the source layer of a pair must be 0 to {len(source_features) - 1} (got pair "
+                f"({m}, {n}))"
             )
     pooled = pool(source_features)
     return tuple(pooled[m] for m, _ in pairs)
@@ -99,23 +99,23 @@ def tokens_to_map(
     """
     if tokens.ndim != 3:
         raise ValueError(
-            f"tokens of shape {tokens.shape} came; wanted rank 3, [batch, tokens, width]"
+            f"tokens must be of rank 3, [batch, tokens, width] (got shape {tokens.shape})"
         )
     if prefix < 0:
-        raise ValueError(f"a prefix of {prefix} tokens came; wanted 0 or more")
+        raise ValueError(f"prefix must be 0 or more tokens (got {prefix})")
     batch, count, width = tokens.shape
     patches = count - prefix
     if grid is None:
         side = math.isqrt(max(patches, 0))
         if side == 0 or side * side != patches:
             raise ValueError(
-                f"{count} tokens came with a prefix of {prefix}; {patches} patches are no square: "
-                "wanted another `prefix`, or the `grid` (down, across)"
+                f"tokens after the prefix must fill a square (got {patches}: {count} tokens with a "
+                f"prefix of {prefix}); give another `prefix`, or the `grid` (down, across)"
             )
         grid = (side, side)
     if math.prod(grid) != patches or min(grid) < 1:
         raise ValueError(
-            f"{count} tokens came with a prefix of {prefix} for a grid of {grid}; wanted "
-            f"{prefix + math.prod(grid)}"
+            f"tokens must be {prefix + math.prod(grid)} for a grid of {grid} with a prefix of "
+            f"{prefix} (got {count})"
         )
     return tokens[:, prefix:].reshape(batch, *grid, width)

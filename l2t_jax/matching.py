@@ -117,14 +117,16 @@ def channel_errors(
     """
     check_pairs(pairs, source_features, target_features)
     if len(projections) != len(pairs):
-        raise ValueError(f"{len(projections)} projections came; wanted {len(pairs)}, one a pair")
+        raise ValueError(
+            f"there must be one projection a pair, {len(pairs)} (got {len(projections)})"
+        )
     for i, (m, n) in enumerate(pairs):
         wanted = (target_features[n].shape[-1], source_features[m].shape[-1])
         shapes = tuple(jnp.shape(part) for part in projections[i])
         if shapes != (wanted, wanted[1:]):
             raise ValueError(
-                f"the projection of pair ({m}, {n}) has shapes {shapes}; wanted a kernel {wanted} "
-                f"and a bias {wanted[1:]}, from target to source channels"
+                f"the projection of pair ({m}, {n}) must have a kernel {wanted} and a bias "
+                f"{wanted[1:]}, from target to source channels (got {shapes})"
             )
     errors: dict[int, Array] = {}
     for layer in sorted({n for _, n in pairs}):
@@ -169,8 +171,8 @@ def combine_weights(
     """
     if pair_weights.shape[1:] != (len(channel_weights),):
         raise ValueError(
-            f"pair weights of shape {pair_weights.shape} came for {len(channel_weights)} channel "
-            "weights; wanted [batch, pairs] of the same number of pairs"
+            f"pair weights must be [batch, {len(channel_weights)}], one a pair as the channel "
+            f"weights (got {list(pair_weights.shape)})"
         )
     return tuple(pair_weights[:, i, None] * weights for i, weights in enumerate(channel_weights))
 
@@ -195,11 +197,11 @@ def pair_losses(
       [5.0]
     """
     if not errors:
-        raise ValueError("no errors came; wanted those of at least one pair")
+        raise ValueError("errors must be those of at least one pair (got none)")
     if [e.shape for e in errors] != [w.shape for w in weights]:
         raise ValueError(
-            f"errors of shapes {[e.shape for e in errors]} and weights of shapes "
-            f"{[w.shape for w in weights]} came; wanted the same"
+            "errors and weights must have the same shapes (got "
+            f"{[e.shape for e in errors]} and {[w.shape for w in weights]})"
         )
     return jnp.stack(
         [

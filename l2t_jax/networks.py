@@ -40,7 +40,7 @@ def concatenate(networks: Sequence[Network]) -> Network:
     """
     networks = tuple(networks)
     if not networks:
-        raise ValueError("no networks came; wanted at least one")
+        raise ValueError("networks must be at least one (got none)")
 
     def init(key: Array, images: Array) -> Variables:
         keys = jax.random.split(key, len(networks))
@@ -107,16 +107,16 @@ def output_shapes(network: Network, variables: Variables, images: ArrayOrShape) 
     for index, feature in enumerate(outputs.features):
         if feature.ndim != 4:
             raise ValueError(
-                f"feature map {index} has shape {feature.shape} (rank {feature.ndim}); wanted "
-                "rank 4, [batch, height, width, channels] (`with_token_maps` makes it of tokens)"
+                f"feature map {index} must be of rank 4, [batch, height, width, channels] (got "
+                f"{feature.shape}); `with_token_maps` makes maps of tokens"
             )
     for what, array in [("logits", outputs.logits)] + [
         (f"feature map {i}", f) for i, f in enumerate(outputs.features)
     ]:
         if array.shape[:1] != images.shape[:1]:
             raise ValueError(
-                f"{what} of shape {array.shape} came from images of shape {images.shape}; "
-                "wanted the same batch size"
+                f"{what} must have the batch size of the images (got {array.shape} from images "
+                f"{images.shape})"
             )
     return outputs
 

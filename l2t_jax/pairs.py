@@ -30,7 +30,7 @@ def all_pairs(sources: Iterable[int], targets: Iterable[int]) -> tuple[Pair, ...
 def require_pairs(pairs: Sequence[Pair]) -> None:
     """Raises a ValueError where there is no pair at all."""
     if not pairs:
-        raise ValueError("no pairs of layers came; wanted at least one (source, target) pair")
+        raise ValueError("pairs must be at least one (source layer, target layer) pair (got none)")
 
 
 def check_pairs(
@@ -52,16 +52,14 @@ def check_pairs(
     Example:
       >>> check_pairs([(0, 1)], [jnp.ones((2, 4, 4, 3))], [jnp.ones((2, 8, 8, 5))])
       Traceback (most recent call last):
-      ValueError: pair (0, 1) is outside the feature lists; wanted a source layer from 0 to 0 and a
-      target layer from 0 to 0
+      ValueError: a pair must be of source layer 0 to 0 and target layer 0 to 0 (got (0, 1))
     """
     require_pairs(pairs)
     for m, n in pairs:
         if not (0 <= m < len(source_features) and 0 <= n < len(target_features)):
             raise ValueError(
-                f"pair ({m}, {n}) is outside the feature lists; wanted a source layer from 0 to "
-                f"{len(source_features) - 1} and a target layer from 0 to "
-                f"{len(target_features) - 1}"
+                f"a pair must be of source layer 0 to {len(source_features) - 1} and target layer "
+                f"0 to {len(target_features) - 1} (got ({m}, {n}))"
             )
         for side, features, layer in [
             ("source", source_features, m),
@@ -69,11 +67,11 @@ def check_pairs(
         ]:
             if features[layer].ndim != 4:
                 raise ValueError(
-                    f"{side} feature map {layer} has shape {features[layer].shape}; "
-                    "wanted rank 4, [batch, height, width, channels]"
+                    f"{side} feature map {layer} must be of rank 4, [batch, height, width, "
+                    f"channels] (got shape {features[layer].shape})"
                 )
         if source_features[m].shape[0] != target_features[n].shape[0]:
             raise ValueError(
-                f"the feature maps of pair ({m}, {n}) have shapes {source_features[m].shape} and "
-                f"{target_features[n].shape}; wanted the same batch size"
+                f"the feature maps of pair ({m}, {n}) must have the same batch size (got shapes "
+                f"{source_features[m].shape} and {target_features[n].shape})"
             )

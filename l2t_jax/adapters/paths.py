@@ -37,7 +37,7 @@ def parse(features: Sequence[str]) -> tuple[Path, ...]:
       ValueError: a single string instead of several, or none at all.
     """
     if isinstance(features, str) or not features:
-        raise ValueError(f"features={features!r} came; wanted paths of at least one feature map")
+        raise ValueError(f"features must be paths of at least one feature map (got {features!r})")
     found = [re.fullmatch(r"(.*?)(?:\[(\d+)\])?", feature) for feature in features]
     return tuple(Path(m[1], int(m[2]) if m[2] else None) for m in found if m)
 
@@ -103,7 +103,7 @@ def select(
     if problems:
         listed = ", ".join(f"{name} {list(leaf.shape)}" for name, leaf in every().items())
         raise ValueError(
-            f"no feature map at {', '.join(problems)}; wanted among these (shapes): {listed}"
+            f"features must be among the network's maps {listed} (got {', '.join(problems)})"
         )
     return tuple(there[str(path)] for path in wanted)
 
@@ -116,7 +116,7 @@ def logits_alone(outputs: Any) -> Array:
     """
     if not hasattr(outputs, "shape"):
         raise ValueError(
-            f"the network gives a {type(outputs).__name__}; wanted logits alone, one array, where "
-            "feature maps are chosen by path"
+            "the network must give logits alone, one array, where feature maps are chosen by path "
+            f"(got {type(outputs).__name__})"
         )
     return outputs

@@ -58,13 +58,13 @@ def distillation_loss(
     check_temperature(temperature)
     if source_logits.ndim != 2 or source_logits.shape != target_logits.shape:
         raise ValueError(
-            f"logits of shapes {source_logits.shape} and {target_logits.shape} came; wanted the "
-            "same, [batch, classes]"
+            "both logits must have the same shape, [batch, classes] (got "
+            f"{source_logits.shape} and {target_logits.shape})"
         )
     width = source_logits.shape[1]
     classes = (width,) if classes is None else tuple(classes)
     if sum(classes) != width or min(classes, default=0) < 1:
-        raise ValueError(f"{width} logits came for classes {classes}; wanted numbers that add up")
+        raise ValueError(f"classes must add up to the {width} logits (got {classes})")
     ends = list(itertools.accumulate(classes))[:-1]
     divergences = [
         optax.losses.kl_divergence_with_log_targets(
@@ -122,4 +122,4 @@ def distillation(temperature: float = 2.0, classes: Sequence[int] | None = None)
 def check_temperature(temperature: float) -> None:
     """Raises a ValueError unless the temperature is positive and finite."""
     if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature {temperature} came; wanted a positive, finite number")
+        raise ValueError(f"temperature must be positive and finite (got {temperature})")

@@ -66,8 +66,8 @@ def from_source(
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise ValueError(
-            "a source of another architecture came; wanted the target's, but for the number of "
-            f"classes: the source has {'; '.join(problems[:_SHOWN])}{more}"
+            "the source must have the target's architecture, except for the number of classes "
+            f"(got {'; '.join(problems[:_SHOWN])}{more})"
         )
     return jax.tree.unflatten(jax.tree.structure(drawn), leaves)
 

@@ -95,8 +95,8 @@ class ViT(nn.Module):
         del train  # there is nothing that training does otherwise
         if any(side % self.patch or side == 0 for side in images.shape[1:3]):
             raise ValueError(
-                f"images of shape {images.shape} came; wanted sides that are multiples of the "
-                f"patch, {self.patch}"
+                f"images must have sides that are multiples of the patch, {self.patch} (got shape "
+                f"{images.shape})"
             )
         x = PatchEmbedding(self.width, self.patch, name="patch_embed.proj")(images)
         grid = (x.shape[1], x.shape[2])
@@ -146,8 +146,8 @@ def vit(size: str, classes: int, *, patch: int, class_token: bool = True) -> Net
     Source: Dosovitskiy et al. (2021), "An Image is Worth 16x16 Words", section 3.1.
     """
     if size not in SIZES:
-        raise ValueError(f"a vision transformer of size {size!r} came; wanted {', '.join(SIZES)}")
+        raise ValueError(f"size must be one of {', '.join(SIZES)} (got {size!r})")
     if patch < 1:
-        raise ValueError(f"patches of side {patch} came; wanted at least 1")
+        raise ValueError(f"patch must be at least 1 pixel (got {patch})")
     check_classes(classes)
     return from_linen(ViT(classes, patch, *SIZES[size], class_token))

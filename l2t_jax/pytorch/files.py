@@ -53,7 +53,8 @@ def read(data: bytes) -> Any:
     if data[:1] == b"\x80":
         return _guarded(_read_legacy, data, "legacy .pth")
     raise ValueError(
-        f"a file that begins with {data[:8]!r} came; wanted a PyTorch .pth or a safetensors file"
+        f"a weight file must be a PyTorch .pth or a safetensors file (got one that begins with "
+        f"{data[:8]!r})"
     )
 
 
@@ -85,12 +86,12 @@ def _read_legacy(data: bytes) -> Any:
         return value
 
     if load() != LEGACY_MAGIC:
-        raise ValueError("a pickle came that is no PyTorch file: its magic number is missing")
+        raise ValueError("a pickle must have PyTorch's magic number (got one without)")
     if (protocol := load()) != LEGACY_PROTOCOL:
-        raise ValueError(f"PyTorch protocol {protocol!r:.40} came; wanted {LEGACY_PROTOCOL}")
+        raise ValueError(f"PyTorch's protocol must be {LEGACY_PROTOCOL} (got {protocol!r:.40})")
     system = load()
     if not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise ValueError("a big-endian PyTorch file came; wanted a little-endian one")
+        raise ValueError("a PyTorch file must be little-endian (got a big-endian one)")
     tree, keys = load(pickles.MAX_STEPS), load(pickles.MAX_STEPS)
     listed = isinstance(keys, list) and all(isinstance(key, str | int) for key in keys)
     if not listed or sorted(map(str, keys)) != sorted(storages):
@@ -111,22 +112,26 @@ def _read_zip(data: bytes) -> Any:
         members, names = archive.infolist(), archive.namelist()
         roots = [name.split("/")[0] for name in names if name.split("/")[1:] == ["data.pkl"]]
         if len(roots) != 1:
-            raise ValueError("a zip file without a data.pkl came; wanted one written by torch.save")
+            raise ValueError(
+                "a zip file must be written by torch.save (got one without a data.pkl)"
+            )
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-            raise ValueError("a compressed zip file came; wanted one written by torch.save")
+            raise ValueError("a zip file must be written by torch.save (got a compressed one)")
         # torch.save never compresses, so what the members declare is bounded by the file itself.
         if len(set(names)) < len(names) or sum(each.file_size for each in members) > len(data):
-            raise ValueError("a zip file came whose members overlap; wanted one by torch.save")
+            raise ValueError("a zip file must be written by torch.save (got members that overlap)")
         order = f"{roots[0]}/byteorder"
         if order in names and archive.read(order) != b"little":
-            raise ValueError("a big-endian PyTorch file came; wanted a little-endian one")
+            raise ValueError("a PyTorch file must be little-endian (got a big-endian one)")
         storages: dict[str, Storage] = {}
 
         def find(dtype: np.dtype, key: str, size: int, _: Any) -> Storage:
             if key not in storages:
                 raw = archive.read(f"{roots[0]}/data/{key}")
                 if len(raw) != size * dtype.itemsize:
-                    raise ValueError(f"storage {key} has {len(raw)} bytes; wanted {size} × {dtype}")
+                    raise ValueError(
+                        f"storage {key} must be {size} × {dtype} (got {len(raw)} bytes)"
+                    )
                 storages[key] = Storage(dtype, size)
                 storages[key].values = np.frombuffer(raw, dtype).copy()
             return _same(storages[key], dtype, key, size)

@@ -68,7 +68,7 @@ def load(
     while (step := machine.take(1)[0]) != ord("."):
         machine.charge(1)
         if step not in _STEPS:
-            raise ValueError(f"a pickle with the step {bytes([step])!r} came; wanted plain data")
+            raise ValueError(f"a pickle must be plain data (got the step {bytes([step])!r})")
         _STEPS[step](machine)
     return Loaded(machine.pop(), machine.position)
 
@@ -93,7 +93,7 @@ class _Machine:
     def charge(self, steps: int) -> None:
         self.steps -= steps
         if self.steps < 0:
-            raise ValueError("a pickle of too many steps came")
+            raise ValueError("a pickle must not have that many steps")
 
     def take(self, count: int) -> bytes:
         end = self.position + count
@@ -155,7 +155,7 @@ class _Machine:
 
     def referred(self) -> Any:
         if self.refer is None:
-            raise ValueError("the pickle refers to an object outside; wanted none")
+            raise ValueError("the pickle must not refer to an object outside of it")
         return self.refer(self.pop())
 
     def set_items(self, items: Sequence[Any]) -> None:
@@ -165,9 +165,9 @@ class _Machine:
         for key, value in zip(items[::2], items[1::2], strict=True):
             # Others can take any time to hash, or all have one hash.
             if not isinstance(key, str | bytes | int | float | None):
-                raise ValueError(f"a {type(key).__name__} came as a key; wanted a string or number")
+                raise ValueError(f"a key must be a string or a number (got {type(key).__name__})")
             if type(key) is int and not -(2**63) <= key < 2**63:
-                raise ValueError("an integer of more than 64 bits came as a key")
+                raise ValueError("a key must be an integer of at most 64 bits (got a longer one)")
             into[key] = value
 
     def name(self, module: Any, name: Any) -> Name:
@@ -194,10 +194,10 @@ class _Machine:
     def ordered(self, pairs: Any = ()) -> dict:
         """An OrderedDict, of pairs at once if Python 2 wrote it."""
         if type(pairs) not in (list, tuple):
-            raise ValueError(f"an OrderedDict of a {type(pairs).__name__} came; wanted a list")
+            raise ValueError(f"an OrderedDict must be of a list (got {type(pairs).__name__})")
         self.charge(len(pairs))
         if any(type(pair) not in (list, tuple) or len(pair) != 2 for pair in pairs):
-            raise ValueError("an OrderedDict of something else than pairs came")
+            raise ValueError("an OrderedDict must be of pairs (got something else)")
         self.stack.append({})
         self.set_items([item for pair in pairs for item in pair])
         return self.stack.pop()

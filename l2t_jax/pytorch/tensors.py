@@ -96,7 +96,7 @@ def _rebuild_parameter(tensor: Any, *rest: Any) -> Any:
 
 def _size(shape: Any) -> Any:
     if not _sizes(shape):
-        raise ValueError("a torch.Size of something else than some integers came")
+        raise ValueError("a torch.Size must be of integers, and not too many (got something else)")
     return shape
 
 
@@ -144,7 +144,7 @@ def arrays(tree: Any) -> Any:
             return node
         if id(node) not in made:
             if depth > MAX_DEPTH:
-                raise ValueError(f"containers nested more than {MAX_DEPTH} deep came")
+                raise ValueError(f"containers must not be nested more than {MAX_DEPTH} deep")
             if isinstance(node, Tensor):
                 made[id(node)] = node.array()
             elif isinstance(node, Mapping):

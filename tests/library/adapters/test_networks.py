@@ -173,14 +173,14 @@ def test_paths_that_are_not_there_are_told_with_those_that_are():
     }
     network = from_linen(Linen(), features=["Conv_0", "Conv_7"], **mode)
     variables = network.init(jax.random.key(0), images)
-    with pytest.raises(ValueError, match=r"at Conv_7; wanted among .*Conv_0 \[2, 8, 8, 4\], Batch"):
+    with pytest.raises(ValueError, match=r"Conv_0 \[2, 8, 8, 4\], Batch.*got Conv_7"):
         network.apply(variables, images, train=False)
     images = images.astype(jnp.float64)
     network = from_nnx(NNX, features=["norms/9"])
-    with pytest.raises(ValueError, match=r"at norms/9; wanted among .*norms/0 \[2, 8, 8, 4\]"):
+    with pytest.raises(ValueError, match=r"norms/0 \[2, 8, 8, 4\].*got norms/9"):
         network.apply(network.init(jax.random.key(0), images), images, train=True)
     for features in ("Conv_0", []):
-        with pytest.raises(ValueError, match="wanted paths of at least one feature map"):
+        with pytest.raises(ValueError, match="features must be paths"):
             from_linen(Linen(), features=features)
 
 
@@ -198,7 +198,7 @@ def test_what_runs_several_times_is_told_apart():
     second, first = network.apply(variables, images, train=True).features
     kernel, bias = (variables.params["layer"][name] for name in ("kernel", "bias"))
     np.testing.assert_allclose(second, first @ kernel + bias, rtol=1e-6)
-    with pytest.raises(ValueError, match=r"at layer; wanted among .*layer\[0\]"):
+    with pytest.raises(ValueError, match=r"layer\[0\].*got layer"):
         from_linen(Twice(), features=["layer"]).apply(variables, images, train=False)
 
 
@@ -280,7 +280,7 @@ def test_a_vision_transformer_without_class_token_reads_all_patches():
     with pytest.raises(ValueError, match="multiples of the patch, 4"):
         network.apply(variables, images[:, :6], train=False)
     for options in ({"size": "huge"}, {"patch": 0}, {"classes": 0}):
-        with pytest.raises(ValueError, match="came; wanted"):
+        with pytest.raises(ValueError, match=r"must .*\(got"):
             vit(**({"size": "micro", "classes": 5, "patch": 4} | options))
 
 
@@ -296,7 +296,7 @@ def test_tokens_become_maps_or_are_told():
     ]:
         with pytest.raises(ValueError, match=message):
             tokens_to_map(tokens, **options)
-    with pytest.raises(ValueError, match="wanted rank 3"):
+    with pytest.raises(ValueError, match="tokens must be of rank 3"):
         tokens_to_map(tokens[0])
 
 

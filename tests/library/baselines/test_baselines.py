@@ -87,11 +87,11 @@ def test_distillation_agrees_with_numpy(classes):
 
 def test_what_does_not_fit_is_told():
     logits = jnp.zeros((2, 5))
-    with pytest.raises(ValueError, match="5 logits came for classes"):
+    with pytest.raises(ValueError, match="classes must .* 5 logits"):
         baselines.distillation_loss(logits, logits, classes=(2, 2))
-    with pytest.raises(ValueError, match="wanted the same"):
+    with pytest.raises(ValueError, match="same shape"):
         baselines.distillation_loss(logits, logits[:, :4])
-    with pytest.raises(ValueError, match=r"temperature 0\.0 came"):
+    with pytest.raises(ValueError, match=r"temperature must .*got 0\.0"):
         baselines.distillation(0.0)
 
 
@@ -128,7 +128,7 @@ def test_finetuning_begins_with_all_but_the_classifier():
     assert not pointers & {leaf.unsafe_buffer_pointer() for leaf in taken}
     for other in (small.network((4, 5)), small.network((4, 3, 2))):
         method = baselines.finetune(source, other, optimizer=SGD)
-        with pytest.raises(ValueError, match=r"another architecture came; .*params\.layers"):
+        with pytest.raises(ValueError, match=r"architecture.*got .*params\.layers"):
             method.init(jax.random.key(1), variables, batch)
 
 

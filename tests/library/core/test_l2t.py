@@ -262,16 +262,16 @@ def test_what_does_not_fit_is_told():
     def start(pairs, source=source, target=target, batch=batch):
         l2t_jax.l2t(source, target, pairs, **optimizers).init(jax.random.key(0), variables, batch)
 
-    with pytest.raises(ValueError, match="no pairs"):
+    with pytest.raises(ValueError, match=r"pairs must .*got none"):
         start([])
-    with pytest.raises(ValueError, match=r"pair \(0, 2\) is outside"):
+    with pytest.raises(ValueError, match=r"got \(0, 2\)"):
         start([(0, 2)])
-    with pytest.raises(ValueError, match=r"feature map 0 has shape \(5, 6\) \(rank 2\)"):
+    with pytest.raises(ValueError, match=r"feature map 0 must .*got \(5, 6\)"):
         start(PAIRS, target=flat_features(target))
-    with pytest.raises(ValueError, match="wanted the same number of samples"):
+    with pytest.raises(ValueError, match="the same number of samples"):
         start(PAIRS, batch=Batch(batch.images, batch.labels[:3]))
     with pytest.raises(ValueError, match=r"unroll_steps.*\(got -1\)"):
         l2t_jax.l2t(source, target, PAIRS, unroll_steps=-1, **optimizers)
     method, variables, state = setting()
-    with pytest.raises(ValueError, match="wanted the same number of samples"):
+    with pytest.raises(ValueError, match="the same number of samples"):
         method.step(state, variables, Batch(batch.images[:2], batch.labels))

@@ -108,6 +108,6 @@ def test_switched_off_weights_are_uniform():
 def test_pairs_outside_the_source_are_told():
     features = [jnp.ones((2, 4, 3, 5))]
     networks = (uniform_channels(), uniform_pairs(), MetaParams((), ()), features)
-    for pairs, message in (([], "no pairs"), ([(1, 0)], "outside"), ([(-1, 0)], "outside")):
+    for pairs, message in (([], "got none"), ([(1, 0)], r"\(1, 0\)"), ([(-1, 0)], r"\(-1, 0\)")):
         with pytest.raises(ValueError, match=message):
             error_weights(*networks, pairs)

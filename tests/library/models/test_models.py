@@ -306,10 +306,10 @@ def test_weights_that_do_not_fit_are_listed():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: cifar_resnet(18, 10), "depth 18 came; wanted 6n"),
-        (lambda: imagenet_resnet(20, 10), "depth 20 came"),
-        (lambda: vgg(12, 10), "depth 12 came"),
-        (lambda: vgg(9, 0), "0 classes came"),
+        (lambda: cifar_resnet(18, 10), r"6n\+2.*got 18"),
+        (lambda: imagenet_resnet(20, 10), "got 20"),
+        (lambda: vgg(12, 10), "got 12"),
+        (lambda: vgg(9, 0), "classes must .*got 0"),
     ],
 )
 def test_unknown_networks_are_refused(build, message):

@@ -125,7 +125,7 @@ def write_with_storage(write, tensor, values):
 def test_cut_files_are_told(write):
     data = write(checkpoint(ARRAYS))
     for length in range(8, len(data) - 1, max(len(data) // 40, 1)):
-        with pytest.raises(ValueError, match=r"damaged|cut short|ends before|came|does not fit"):
+        with pytest.raises(ValueError, match=r"damaged|cut short|ends before|must|does not fit"):
             read(data[:length])
 
 
@@ -172,11 +172,11 @@ def test_arrays_share_memory_where_tensors_do(write):
 
 
 def test_other_files_are_told():
-    with pytest.raises(ValueError, match=r"wanted a PyTorch \.pth or a safetensors"):
+    with pytest.raises(ValueError, match=r"a PyTorch \.pth or a safetensors.*got"):
         read(b"not a weight file")
-    with pytest.raises(ValueError, match="compressed zip"):
+    with pytest.raises(ValueError, match="got a compressed one"):
         read(torch_files.zipped({"a": 1}, zipfile.ZIP_DEFLATED))
-    with pytest.raises(ValueError, match="magic number is missing"):
+    with pytest.raises(ValueError, match="magic number"):
         read(pickle.dumps({"a": 1}, 2))
 
 
