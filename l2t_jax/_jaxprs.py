@@ -71,19 +71,23 @@ def _comes_with_jax(equation: JaxprEqn) -> bool:
     """Whether a function with a rule of its own is one of JAX, and the rule as well.
 
     A rule that is written with ``defjvps`` looks like JAX's own wherever it was written. What
-    tells is then the function: JAX must know it, by its name, as one that has a rule.
+    tells is then the function: JAX must know it by its name as one that has a rule, and it must
+    not be another's, around JAX's.
     """
+    program = equation.params["call_jaxpr"].jaxpr
     try:
-        name, of_function = _origin(equation.params["call_jaxpr"].jaxpr.debug_info)
+        name, of_function = _origin(program.debug_info)
         _, of_rule = _origin(equation.params["jvp_jaxpr_fun"].debug_info)
         module = sys.modules[
             ".".join(("jax", *of_function.relative_to(_JAX).with_suffix("").parts))
         ]
         of_rule.relative_to(_JAX)
+        known = getattr(module, name)
     except (AttributeError, KeyError, ValueError):
         return False
-    found: Any = getattr(module, name, None)
-    return isinstance(unwrap(found), jax.custom_jvp)
+    ruled = unwrap(known, stop=lambda layer: isinstance(layer, jax.custom_jvp))
+    around = any(inner.primitive is equation.primitive for inner in equations(program))
+    return isinstance(ruled, jax.custom_jvp) and not around
 
 
 def _origin(debug_info: Any) -> tuple[str, PurePath]:

@@ -22,9 +22,10 @@ from l2t_jax._jaxprs import subjaxprs
 from l2t_jax._typing import Array, PyTree
 
 # Elementwise operations with a finite value, or a value that goes unused, where a slope is not.
-_UNARY: tuple[str, ...] = ("acos", "acosh", "asin", "atanh", "cbrt", "digamma", "erf_inv", "lgamma")
-_UNARY += ("log", "log1p", "rsqrt", "sqrt", "tan")
-_SINGULAR = (*_UNARY, "atan2", "div", "integer_pow", "pow")
+_SINGULAR = (
+    *("acos", "acosh", "asin", "atan2", "atanh", "cbrt", "digamma", "div", "erf_inv"),
+    *("integer_pow", "lgamma", "log", "log1p", "pow", "rsqrt", "sqrt", "tan"),
+)
 # Operations that run programs within their parameters.
 _RUNS_PROGRAMS = ("checkpoint", "closed_call", "cond", "jit", "pjit", "remat", "scan", "while")
 

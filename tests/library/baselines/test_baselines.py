@@ -87,7 +87,7 @@ def test_distillation_agrees_with_numpy(classes):
 
 def test_what_does_not_fit_is_told():
     logits = jnp.zeros((2, 5))
-    with pytest.raises(ValueError, match="classes must .* 5 logits"):
+    with pytest.raises(ValueError, match=r"classes must .* 5 logits"):
         baselines.distillation_loss(logits, logits, classes=(2, 2))
     with pytest.raises(ValueError, match="same shape"):
         baselines.distillation_loss(logits, logits[:, :4])

@@ -125,5 +125,5 @@ def test_projections_have_to_fit_their_pair():
 def test_weights_have_to_be_of_the_same_pairs():
     with pytest.raises(ValueError, match=r"pair weights must be \[batch, 2\]"):
         combine_weights(features(0, (2, 3), (2, 4)), jnp.ones((2, 3)))
-    with pytest.raises(ValueError, match="errors must .*got none"):
+    with pytest.raises(ValueError, match=r"errors must .*got none"):
         pair_losses((), ())
