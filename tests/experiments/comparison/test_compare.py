@@ -127,7 +127,10 @@ BAD = [
     ("--methods scratch -- --val-fraction 2", "--val-fraction must be … (got 2.0)"),
     ("--methods scratch fm", "--methods fm: --source-weights must be … (got none)"),
     ("--methods fm -- --source-weights nowhere.pth", "--source-weights nowhere.pth: no such file"),
-    ("--methods scratch --tasks cifar10 stl10 -- --data digits", "--tasks must be one … --data … (got cifar10 stl10)"),
+    (
+        "--methods scratch --tasks cifar10 stl10 -- --data digits",
+        "--tasks must be one … --data … (got cifar10 stl10)",
+    ),
     ("--methods scratch --tasks cifar10", "cifar10-scratch-seed0: "),
     ("--methods scratch -- --data nowhere.npz", "nowhere-scratch-seed0: "),
     ("--methods scratch --per-class 5 500", "digits-n500-scratch-seed0: "),

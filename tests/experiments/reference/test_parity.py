@@ -62,7 +62,9 @@ def test_missing_and_unknown_figures_are_told(replayed):
     with pytest.raises(ValueError, match=r"after_update must have shape .*\(got \(99, 2\)\)"):
         parity.compare(record._replace(figures=longer), ours)
     renamed = record.figures | {"target_names": names}
-    with pytest.raises(ValueError, match=r"target_names must .*\(got other names: .*target.convolution.weight"):
+    with pytest.raises(
+        ValueError, match=r"target_names must .*\(got other names: .*target.convolution.weight"
+    ):
         parity.compare(record._replace(figures=renamed), ours)
 
 
