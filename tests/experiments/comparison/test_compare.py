@@ -129,7 +129,7 @@ BAD = [
     ("--methods fm -- --source-weights nowhere.pth", "--source-weights nowhere.pth: no such file"),
     (
         "--methods scratch --tasks cifar10 stl10 -- --data digits",
-        "--tasks must be one … (got cifar10 stl10)",
+        "--tasks must be one … --data … (got cifar10 stl10)",
     ),
     ("--methods scratch --tasks cifar10", "cifar10-scratch-seed0: "),
     ("--methods scratch -- --data nowhere.npz", "nowhere-scratch-seed0: "),

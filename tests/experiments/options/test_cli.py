@@ -6,8 +6,17 @@ from pathlib import Path
 import pytest
 
 import experiments
-from experiments.options import cli
+from experiments import compare, demo, evaluate, parity, predict, pretrain, report
+from experiments.options import cli, tasks
+from experiments.options.train_options import Config
 
+OPTIONS = {
+    "train": Config,
+    **{
+        command.__name__.rpartition(".")[2]: command.Options
+        for command in (compare, demo, evaluate, parity, predict, pretrain, report)
+    },
+}
 TEXT = "Unrecognized options: --metod, fm"
 
 
@@ -60,3 +69,19 @@ def test_only_commands_are_at_the_top():
     names = {path.stem for path in Path(experiments.__file__).parent.glob("*.py")}
     overview = importlib.import_module("experiments.__main__")
     assert names == {*overview.COMMANDS, "__init__", "__main__"}
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_help_fits_its_terminal_and_says_what_a_default_means(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "90")
+    with pytest.raises(SystemExit, match="0"):
+        cli.parse(OPTIONS[command], f"l2t {command}", ["--help"])
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 90
+    assert "(default: None)" not in printed
+    assert "(default: )" not in printed
+
+
+def test_every_task_is_described():
+    named = [line[2:].split(": ")[0] for line in tasks.DESCRIPTION.splitlines()]
+    assert sorted(", ".join(named).split(", ")) == sorted(tasks.TASKS)

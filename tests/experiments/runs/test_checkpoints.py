@@ -160,8 +160,9 @@ def test_without_a_whole_checkpoint_nothing_is_overwritten(three):
     before = sorted(three.folder.rglob("*"))
     with pytest.raises(ValueError, match="must have a checkpoint") as error:
         three.newest(ARRAYS | {"b": np.zeros(3)}, lambda text: None)
-    message = "step-000000003: b must be float64 of shape (3,) (got int32 of shape ())"
-    assert message in str(error.value)
+    assert "step-000000003: b must be float64 of shape (3,) (got int32 of shape ())" in str(
+        error.value
+    )
     assert sorted(three.folder.rglob("*")) == before
 
 

@@ -189,8 +189,14 @@ def test_a_batch_that_cannot_be_divided_is_refused_with_sizes_that_can(size, nea
         ("--coordinator auto", "jax did not find the other processes"),
         ("--coordinator a:1 --processes 2", "--process must be … a:1 (got --processes 2)"),
         ("--coordinator a:1 --processes 2 --process 2", "--process must be … (got 2)"),
-        ("--coordinator host --processes 2 --process 0", "--coordinator must … (got host)"),
-        ("--coordinator host:x --processes 2 --process 0", "--coordinator must … (got host:x)"),
+        (
+            "--coordinator host --processes 2 --process 0",
+            "--coordinator must be HOST:PORT … (got host)",
+        ),
+        (
+            "--coordinator host:x --processes 2 --process 0",
+            "--coordinator must be HOST:PORT … (got host:x)",
+        ),
     ],
 )
 def test_options_that_do_not_belong_together_are_refused(
