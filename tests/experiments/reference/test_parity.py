@@ -2,13 +2,16 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
+import torch_files
 from conftest import needed
 
 from experiments import parity
 from experiments.options import cli
 from experiments.reference import records, replay
+from l2t_jax.pytorch import to_torch
 
 
 def run(*args: object) -> int:
@@ -62,9 +65,7 @@ def test_missing_and_unknown_figures_are_told(replayed):
     with pytest.raises(ValueError, match=r"after_update must have shape .*\(got \(99, 2\)\)"):
         parity.compare(record._replace(figures=longer), ours)
     renamed = record.figures | {"target_names": names}
-    with pytest.raises(
-        ValueError, match=r"target_names must .*\(got other names: .*target.convolution.weight"
-    ):
+    with pytest.raises(ValueError, match=r"target_names must .*\(got .*target.convolution.weight"):
         parity.compare(record._replace(figures=renamed), ours)
 
 
@@ -94,6 +95,18 @@ def test_records_that_do_not_fit_are_told(data_folder, tmp_path, capsys):
         assert error.count("\n") == 1
     assert run(tmp_path / "nowhere.npz") == 2
     assert run() == 2
+
+
+@pytest.mark.parametrize("write", [torch_files.legacy, torch_files.zipped])
+def test_a_checkpoint_takes_the_place_of_the_recipes_source(write, data_folder, tmp_path):
+    """A file with the small record's own source gives its source, to the last bit."""
+    config = records.load(data_folder / "tiny.npz").config
+    drawn = replay.build(config, None).source_variables
+    path = tmp_path / "source.pth.tar"
+    tensors = {name: torch_files.Tensor(array) for name, array in to_torch(drawn).items()}
+    path.write_bytes(write({"num_classes": 20, "state_dict": tensors}))
+    read = replay.build(config._replace(source_weights="checkpoint"), path).source_variables
+    jax.tree.map(np.testing.assert_array_equal, read, drawn)
 
 
 def test_the_record_with_the_trained_source(checkpoint, capsys):
