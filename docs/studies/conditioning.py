@@ -29,7 +29,9 @@ import numpy as np
 import optax
 
 import l2t_jax
-from l2t_jax.models import cifar_resnet, from_torch, torch_formats, vgg
+from l2t_jax import pytorch
+from l2t_jax.models import cifar_resnet, vgg
+from l2t_jax.pytorch import from_torch
 
 FLAG = "--xla_cpu_experimental_ynn_fusion_type="
 NO_LIMIT = 1e30  # of the gradient's norm
@@ -132,7 +134,7 @@ class Data:
             jax.random.key(0),
             jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32),
         )
-        raw = torch_formats.find_state_dict(torch_formats.read(weights.read_bytes()))
+        raw = pytorch.find_state_dict(pytorch.read(weights.read_bytes()))
         self.source = from_torch(raw, like)
 
     def take(self, number: int) -> l2t_jax.Batch:

@@ -11,19 +11,12 @@ import jax
 import jax.numpy as jnp
 import safetensors.numpy
 
-from l2t_jax import Network, Variables, output_shapes
-from l2t_jax.models import (
-    cifar_resnet,
-    from_torch,
-    imagenet_resnet,
-    to_torch,
-    torch_formats,
-    vgg,
-    vit,
-)
+from l2t_jax import Network, Variables, output_shapes, pytorch
+from l2t_jax.models import cifar_resnet, imagenet_resnet, vgg, vit
 from l2t_jax.models.resnet import IMAGENET_STAGES
 from l2t_jax.models.vgg import STAGES as VGG_STAGES
 from l2t_jax.models.vit import SIZES
+from l2t_jax.pytorch import from_torch, to_torch
 
 from ..system.files import replacing
 
@@ -99,7 +92,7 @@ def load(
     """
     make = find(name, precision)  # an unknown name is told before the file is read
     try:
-        state_dict = torch_formats.find_state_dict(torch_formats.read(path.read_bytes()))
+        state_dict = pytorch.find_state_dict(pytorch.read(path.read_bytes()))
         heads = [head for head in HEADS if f"{head}.weight" in state_dict]
         if not heads:
             raise ValueError(f"no classifier among the weights; wanted one of {', '.join(HEADS)}")

@@ -30,17 +30,12 @@ from l2t_jax import (
     output_shapes,
     pair_losses,
     pool,
+    pytorch,
     softmax_channels,
 )
-from l2t_jax.models import (
-    cifar_resnet,
-    from_torch,
-    imagenet_resnet,
-    to_torch,
-    torch_formats,
-    vgg,
-)
+from l2t_jax.models import cifar_resnet, imagenet_resnet, vgg
 from l2t_jax.pairs import check_pairs
+from l2t_jax.pytorch import from_torch, to_torch
 
 from ..options.builders import decayed_adam, decayed_sgd
 from . import records
@@ -79,7 +74,7 @@ def build(config: records.Config, checkpoint: Path | None) -> Replay:
         raise ValueError("the record was made with trained source weights; wanted --checkpoint")
     else:
         like = jax.eval_shape(source.init, jax.random.key(0), images)
-        state_dict = torch_formats.find_state_dict(torch_formats.read(checkpoint.read_bytes()))
+        state_dict = pytorch.find_state_dict(pytorch.read(checkpoint.read_bytes()))
         source_variables = from_torch(state_dict, like)
     target_variables = variables("target", target)
     optimizer = decayed_sgd(config.lr, config.momentum, config.wd)

@@ -23,7 +23,8 @@ from PIL import Image
 
 from experiments import __main__ as l2t
 from experiments.data import load
-from l2t_jax.models import imagenet_resnet, to_torch, vgg
+from l2t_jax.models import imagenet_resnet, vgg
+from l2t_jax.pytorch import to_torch
 
 LANGUAGES = {"python", "console", "text", "bibtex", "{toctree}", "{eval-rst}"}
 

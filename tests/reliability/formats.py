@@ -21,7 +21,7 @@ from experiments.data import load
 from experiments.networks import zoo
 from experiments.reference import records
 from experiments.training import learned_weights
-from l2t_jax.models import to_torch
+from l2t_jax.pytorch import to_torch
 
 NETWORK, IMAGE = "resnet8", (8, 8, 3)
 Arrays = dict[str, np.ndarray]

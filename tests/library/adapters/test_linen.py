@@ -11,7 +11,7 @@ from flax import nnx
 
 import l2t_jax
 from l2t_jax import Variables
-from l2t_jax.models import from_linen, from_nnx
+from l2t_jax.adapters import from_linen, from_nnx
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 

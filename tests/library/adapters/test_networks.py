@@ -12,16 +12,9 @@ from scipy.special import erf, softmax
 
 import l2t_jax
 from l2t_jax import Network, Outputs, Variables, concatenate, tokens_to_map, with_token_maps
-from l2t_jax.models import (
-    from_linen,
-    from_nnx,
-    from_torch,
-    imagenet_resnet,
-    linen_paths,
-    nnx_variables,
-    to_torch,
-    vit,
-)
+from l2t_jax.adapters import from_linen, from_nnx, linen_paths, nnx_variables
+from l2t_jax.models import imagenet_resnet, vit
+from l2t_jax.pytorch import from_torch, to_torch
 from l2t_jax.pytorch.hugging_face import torchvision_names
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")

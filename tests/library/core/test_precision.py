@@ -10,7 +10,7 @@ import small
 
 import l2t_jax
 from l2t_jax import Batch, Network, baselines
-from l2t_jax.models import from_linen
+from l2t_jax.adapters import from_linen
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 

@@ -10,15 +10,9 @@ import pytest
 from l2t_jax import Network, Variables, output_shapes
 from l2t_jax._ops import convolution
 from l2t_jax._ops.channel_sums import repeat, total
-from l2t_jax.models import (
-    cifar_resnet,
-    from_torch,
-    imagenet_resnet,
-    to_torch,
-    torch_names,
-    vgg,
-)
+from l2t_jax.models import cifar_resnet, imagenet_resnet, vgg
 from l2t_jax.models.layers import BatchNorm, max_pool
+from l2t_jax.pytorch import from_torch, to_torch, torch_names
 
 KEY = jax.random.key(0)
 

@@ -10,8 +10,8 @@ import pytest
 import torch_files
 
 from l2t_jax import Variables
-from l2t_jax.models import cifar_resnet, from_torch, to_torch
-from l2t_jax.pytorch import find_state_dict, read
+from l2t_jax.models import cifar_resnet
+from l2t_jax.pytorch import find_state_dict, from_torch, read, to_torch
 
 NETWORK = cifar_resnet(8, 3)
 DRAWN = jax.jit(NETWORK.init)(jax.random.key(0), jnp.ones((1, 8, 8, 3), jnp.float32))
