@@ -50,6 +50,7 @@ def check_pairs(
         rank 4, or batch sizes that differ.
 
     Example:
+      >>> import jax.numpy as jnp
       >>> check_pairs([(0, 1)], [jnp.ones((2, 4, 4, 3))], [jnp.ones((2, 8, 8, 5))])
       Traceback (most recent call last):
       ValueError: a pair must be of source layer 0 to 0 and target layer 0 to 0 (got (0, 1))
