@@ -193,7 +193,7 @@ if __name__ == "__main__":
         (
             '"featureKey": "label"',
             '"featureKey": "id"',
-            "wanted an image of whole numbers and",
+            "must be an image of whole numbers and",
         ),
     ],
 )
@@ -221,20 +221,22 @@ def refusal(capsys, *args: object) -> str:
 def test_a_set_that_is_not_prepared_is_told_with_what_prepares_it(tmp_path, capsys):
     needed("tensorflow_datasets")
     error = refusal(capsys, "--data", "tfds:cifar10", "--data-dir", tmp_path)
-    assert f"no set prepared in {tmp_path}/cifar10; wanted it prepared by: " in error
-    assert f"python -c '{preparation('cifar10', tmp_path)}' (which downloads" in error
+    assert f"must be prepared in {tmp_path}/cifar10 (got nothing there); prepare it by: " in error
+    assert f"python -c '{preparation('cifar10', tmp_path)}' (it downloads" in error
     assert f"{tmp_path}/downloads/manual: cifar-10-binary.tar.gz)" in error
     error = refusal(capsys, "--data", "tfds:imagenet2012", "--data-dir", tmp_path)
     assert "ILSVRC2012_img_train.tar" in error
     error = refusal(capsys, "--data", "tfds:nonsense", "--data-dir", tmp_path)
-    assert "a name that TensorFlow Datasets knows" in error
+    assert "(got tfds:nonsense)" in error
     error = refusal(capsys, "--data", "tfds:../cifar10", "--data-dir", tmp_path)
-    assert "wanted tfds:NAME, such as tfds:cifar100, with /CONFIG or :VERSION behind it" in error
+    assert "--data must be tfds:NAME" in error
+    assert "(got tfds:../cifar10)" in error
     error = refusal(capsys, "--data", "tfds:cifar10", "--test-data", "digits")
-    assert "it has test images of its own" in error
+    assert "which has test images of its own (got digits)" in error
 
 
 def test_a_library_that_is_not_installed_is_told(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     error = refusal(capsys, "--data", "tfds:cifar10", "--data-dir", tmp_path)
-    assert "wanted it installed: pip install '.[tfds]'" in error
+    assert "--data tfds:NAME needs TensorFlow Datasets" in error
+    assert 'pip install "l2t_jax[tfds]"' in error

@@ -225,8 +225,8 @@ def test_an_image_that_breaks_in_the_middle_of_a_run_is_named(photos, tmp_path, 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("--loader workers", "--loader workers with --data digits came; wanted a folder"),
-        ("--augment resized-crop", "--augment resized-crop with --data digits came"),
+        ("--loader workers", "--loader workers needs images in files (got --data digits"),
+        ("--augment resized-crop", "--augment resized-crop needs images in files"),
         ("--loader workers --augment crop-flip", "wanted resized-crop or none with workers"),
         ("--loader memory --augment resized-crop", "crop-flip or none with memory"),
         ("--workers -1", "--workers -1 came; wanted 0 or more"),

@@ -1,4 +1,4 @@
-"""What a run trains and tests on, as its options say."""
+"""From options to data: what a run trains, validates and tests on."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from ..system.devices import Devices
 
 Splits = splits.Splits[Dataset | ImageFiles]
 
-# Up to this many bytes of decoded training images are held on the device by themselves.
+# Without --loader, training images up to this many decoded bytes are held on the device.
 MEMORY = 2 * 1024**3
 
 
 def load_splits(options: RunOptions) -> Splits:
-    """Reads the data and divides them as configured.
+    """Reads the data and divides them as the options say.
 
     Returns:
-      The parts: the training part as image files where workers are to decode it, and all that
-      comes from npz files in memory. Every image has been decoded once, so that a broken one ends
-      no run later.
+      The three parts. Images in files stay there if workers decode the training part; all others
+      are in memory. Every image has been decoded once, so an unreadable one cannot end the run
+      later.
 
     Raises:
-      ValueError: the data are not of the described form, or do not go with the options; names all
-        images that cannot be read.
-      OSError: they cannot be read.
+      ValueError: the data have the wrong form or do not fit the options, or images cannot be read;
+        the message names all of these.
+      OSError: the data cannot be read.
     """
     whole = whole_parts(options)
     taken = _taken(whole, options)._replace(data_sha256=digests.of_images(whole.parts()))
@@ -46,12 +46,12 @@ def load_splits(options: RunOptions) -> Splits:
 
 
 def parts_to_use(options: RunOptions) -> Splits:
-    """The three parts with as many images as are wanted; images in files are not decoded."""
+    """The three parts with as many images as the options ask for. No file is decoded."""
     return _taken(whole_parts(options), options)
 
 
 def _taken(whole: Splits, options: RunOptions) -> Splits:
-    """As many of the images as the options ask for, checked."""
+    """The parts with as many training images as the options ask for, checked."""
     train = whole.train
     class_names.check_every_class(train, f"--data {options.data}")
     if options.per_class is not None:
@@ -63,7 +63,7 @@ def _taken(whole: Splits, options: RunOptions) -> Splits:
 
 
 def whole_parts(options: RunOptions) -> Splits:
-    """The three parts, before a number of images a class is taken."""
+    """The three parts before `--per-class` applies."""
     if public_sets.is_public(options.data):
         if options.test_data is not None:
             raise ValueError(
@@ -87,7 +87,14 @@ def whole_parts(options: RunOptions) -> Splits:
 
 
 def check_shape(images: Images, shape: tuple[int, int, int], source: str, owner: str) -> None:
-    """Raises a ValueError unless images have the shape of those of what they are for."""
+    """Raises a ValueError unless images have this shape.
+
+    Args:
+      images: the images.
+      shape: height, width and channels.
+      source: what a message calls the images.
+      owner: what a message calls the owner of the shape.
+    """
     if images.image_shape != shape:
         wanted, got = ("x".join(map(str, each)) for each in (shape, images.image_shape))
         raise ValueError(
@@ -98,20 +105,21 @@ def check_shape(images: Images, shape: tuple[int, int, int], source: str, owner:
 def to_evaluate(
     source: str, data_dir: Path, size: int, crop_share: float | None
 ) -> Dataset | ImageFiles:
-    """Images to evaluate on: all that there are, but of a public set its official test part.
+    """Images to evaluate on: of a public set the official test part, of other data all.
 
     Args:
-      source: of the kinds that ``--data`` takes.
-      data_dir: the folder that public sets are in.
-      size: side in pixels that the digits and images in files are brought to.
-      crop_share: of the shorter side of images in files, how much the centre crop keeps.
+      source: data as for ``--data``.
+      data_dir: the folder that holds public sets.
+      size: side in pixels that the digits and images in files are scaled to.
+      crop_share: how much of a file image's shorter side the centre crop keeps; None for the
+        default, see `crops.share_for`.
 
     Returns:
       The images.
 
     Raises:
-      ValueError: the data are not of the described form.
-      OSError: they cannot be read.
+      ValueError: the data have the wrong form.
+      OSError: the data cannot be read.
     """
     if public_sets.is_public(source):
         images = public_sets.read(source, data_dir, size, crop_share)[1]
@@ -122,12 +130,21 @@ def to_evaluate(
 
 
 def by_workers(options: RunOptions, images: int, *, in_files: bool) -> bool:
-    """Whether workers decode the training images, of which there are so many."""
+    """Whether workers decode the training images.
+
+    Args:
+      options: the run's options.
+      images: number of training images.
+      in_files: whether they are in files.
+    """
     asked = options.loader == "workers" or options.augment == "resized-crop"
     if not in_files:
         if asked:
             option = "--loader workers" if options.loader == "workers" else "--augment resized-crop"
-            raise ValueError(f"{option} with --data {options.data} came; wanted a folder of images")
+            raise ValueError(
+                f"{option} needs images in files (got --data {options.data}); give a folder of "
+                "images"
+            )
         return False
     if asked or options.loader == "memory" or options.augment == "crop-flip":
         return asked
@@ -135,10 +152,7 @@ def by_workers(options: RunOptions, images: int, *, in_files: bool) -> bool:
 
 
 def seeds(seed: int, number: int) -> list[int]:
-    """Seeds of so many orders of the training images that have nothing to do with each other.
-
-    The first is the given one.
-    """
+    """Seeds for several independent orders of the training images. The first is ``seed``."""
     others = np.random.SeedSequence(seed).generate_state(number - 1)
     return [seed, *map(int, others)]
 
@@ -147,15 +161,15 @@ def seeds(seed: int, number: int) -> list[int]:
 def training_data(
     options: RunOptions, train: Dataset | ImageFiles, devices: Devices, seed: int
 ) -> Iterator[TrainingData]:
-    """The training images as batches, in a seed's order; at the end all workers end."""
+    """The training images as batches, in the order of a seed. On exit all workers end."""
     if isinstance(train, Dataset):
         augment = options.augment == "crop-flip" or (
-            # Not digits, which mirroring changes.
+            # A mirrored digit is another sign.
             options.augment == "auto" and options.data != "digits"
         )
         yield InMemory(train, devices, options.batch_size, seed, augment=augment)
         return
-    from ..data.workers import FromFiles  # nothing else needs Grain
+    from ..data.workers import FromFiles  # only this needs Grain
 
     feed = FromFiles(
         train,
