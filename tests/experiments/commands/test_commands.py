@@ -287,7 +287,7 @@ BAD = [
     ("--method scratch --per-class 500", "--per-class must be 1 to"),
     (
         "--method scratch --per-class 10 --batch-size 101",
-        "a batch of 101 came; wanted at most the 100",
+        "--batch-size must be at most 100, as there are so many training images (got 101)",
     ),
     (
         "--method l2t-ww --source resnet8 --source-weights {source} --pairs 0-3",

@@ -81,8 +81,8 @@ def test_compressed_npz(tmp_path, compression):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"images": IMAGES}, "no labels, only images"),
-        ({"x": IMAGES}, "no images and no labels, only x"),
+        ({"images": IMAGES}, "must have the arrays images and labels .got images"),
+        ({"x": IMAGES}, "must have the arrays images and labels .got x"),
         (
             {"images": IMAGES.astype(float), "labels": LABELS},
             "images must be uint8, .* type float64",
@@ -94,8 +94,8 @@ def test_compressed_npz(tmp_path, compression):
             {"images": IMAGES, "labels": LABELS, "classes": ["a", "b"]},
             "labels must be 0 to 1, as classes names 2 .got 0 to 2",
         ),
-        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "holds no image"),
-        ({"images": IMAGES[:, :0], "labels": LABELS}, "holds no image"),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "must hold an image .got shape"),
+        ({"images": IMAGES[:, :0], "labels": LABELS}, "must hold an image .got shape"),
         (
             {"images": IMAGES, "labels": LABELS + 3_000_000},
             "labels must be 0 to 99999 .got 3000000 to 3000002",
@@ -188,13 +188,13 @@ def test_classifiers_of_no_classes_are_told(tmp_path, shape):
 
 def test_folders_that_do_not_fit_are_told(folder, tmp_path):
     (folder / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty: no image of this class"):
+    with pytest.raises(ValueError, match="empty: a class must have an image"):
         load.load(str(folder), 16)
     (folder / "empty").rmdir()
     (folder / "cat" / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"1 problem .*cat/broken\.png: no image in"):
+    with pytest.raises(ValueError, match=r"1 problem .*cat/broken\.png: it is not an image in"):
         load.load(str(folder), 16)
-    with pytest.raises(ValueError, match="holds no folder; wanted one a class"):
+    with pytest.raises(ValueError, match=r"must hold one folder a class \(got no folder"):
         load.load(str(folder / "dog"), 16)
     with pytest.raises(FileNotFoundError, match="no such data"):
         load.load(str(folder / "nowhere"), 16)
