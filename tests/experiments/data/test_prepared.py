@@ -179,11 +179,7 @@ if __name__ == "__main__":
     [
         ('"array_record"', '"tfrecord"', r"must be of the format array_record \(got tfrecord\)"),
         ('"name": "test"', '"name": "rest"', r"must have test \(got the parts train, rest\)"),
-        (
-            '"featureKey": "label"',
-            '"featureKey": "id"',
-            "must be an image of whole numbers and",
-        ),
+        ('"featureKey": "label"', '"featureKey": "id"', r"\(got \('image', 'id'\) among "),
     ],
 )
 def test_a_prepared_set_of_another_form_is_told(old, new, told, prepared, tmp_path):
@@ -220,22 +216,40 @@ def refusal(capsys, *args: object) -> str:
 
 def test_a_set_that_is_not_prepared_is_told_with_what_prepares_it(tmp_path, capsys, hosts):
     error = refusal(capsys, "--data", "tfds:cifar10", "--data-dir", tmp_path)
-    assert f"must be prepared in {tmp_path}/cifar10 (got nothing there); prepare it by: " in error
-    assert f"python -c '{preparation('cifar10', tmp_path)}' (it downloads" in error
+    assert f"tfds:cifar10 must be prepared in {tmp_path}/cifar10" in error
+    assert f"run: {INSTALL} && python -c '{preparation('cifar10', tmp_path)}' (it downl" in error
     assert f"{tmp_path}/downloads/manual: cifar-10-binary.tar.gz)" in error
     error = refusal(capsys, "--data", "tfds:imagenet2012", "--data-dir", tmp_path)
     assert "ILSVRC2012_img_train.tar" in error
-    error = refusal(capsys, "--data", "tfds:nonsense", "--data-dir", tmp_path)
-    assert "(got tfds:nonsense)" in error
-    error = refusal(capsys, "--data", "tfds:../cifar10", "--data-dir", tmp_path)
-    assert "--data must be tfds:NAME" in error
-    assert "(got tfds:../cifar10)" in error
+    assert not hosts
+
+
+@pytest.mark.parametrize("data", ["tfds:nonsense", "tfds:../cifar10", "tfds:", "tfds:cifar10:3"])
+def test_a_name_of_no_set_is_told(data, tmp_path, capsys, hosts):
+    error = refusal(capsys, "--data", data, "--data-dir", tmp_path)
+    assert f"{data} must be a name" in error or f"(got {data})" in error
+    assert not hosts
+
+
+def test_a_set_with_test_images_of_its_own_takes_no_others(capsys):
     error = refusal(capsys, "--data", "tfds:cifar10", "--test-data", "digits")
-    assert "which has test images of its own (got digits)" in error
+    assert "--test-data" in error
+    assert "has test images of its own" in error
 
 
 def test_a_library_that_is_not_installed_is_told(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     error = refusal(capsys, "--data", "tfds:cifar10", "--data-dir", tmp_path)
-    assert "--data tfds:NAME needs TensorFlow Datasets" in error
-    assert 'pip install "l2t_jax[tfds]"' in error
+    assert f"run: {extra.INSTALL}" in error
+
+
+def test_the_extras_that_messages_name_install_what_is_missing():
+    """Reading needs the commands' extra alone, and preparing the other one beside it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {
+        name: {re.match(r"[\w-]+", line)[0] for line in lines}
+        for name, lines in project["optional-dependencies"].items()
+    }
+    assert {"tensorflow-datasets", "importlib_resources"} <= extras["experiments"]
+    (extra,) = re.findall(r"l2t_jax\[(\w+)\]", INSTALL)
+    assert {"tensorflow-cpu", "opencv-python-headless"} <= extras[extra]
