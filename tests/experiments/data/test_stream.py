@@ -228,11 +228,11 @@ def test_an_image_that_breaks_in_the_middle_of_a_run_is_named(photos, tmp_path, 
     [
         ("--loader workers", "--loader workers needs images in files (got --data digits"),
         ("--augment resized-crop", "--augment resized-crop needs images in files"),
-        ("--loader workers --augment crop-flip", "wanted resized-crop or none with workers"),
-        ("--loader memory --augment resized-crop", "crop-flip or none with memory"),
-        ("--workers -1", "--workers -1 came; wanted 0 or more"),
-        ("--crop-share 1.5", "--crop-share 1.5 came; wanted above 0, up to 1"),
-        ("--crop-share 0", "--crop-share 0.0 came; wanted above 0, up to 1"),
+        ("--loader workers --augment crop-flip", "--augment must be … workers (got crop-flip)"),
+        ("--loader memory --augment resized-crop", "--augment must be … memory (got resized-crop)"),
+        ("--workers -1", "--workers must be … (got -1)"),
+        ("--crop-share 1.5", "--crop-share must be … (got 1.5)"),
+        ("--crop-share 0", "--crop-share must be … (got 0.0)"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(line, message, capsys, tmp_path):
