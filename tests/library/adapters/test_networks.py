@@ -282,10 +282,10 @@ def test_tokens_become_maps_or_are_told():
     maps = tokens_to_map(tokens, prefix=1, grid=(2, 3))
     np.testing.assert_array_equal(maps[1, :, :, 0], [[8, 9, 10], [11, 12, 13]])
     for options, message in [
-        ({}, "7 patches are no square"),
-        ({"grid": (2, 3)}, r"grid of \(2, 3\); wanted 6"),
-        ({"prefix": -1}, "prefix of -1 tokens"),
-        ({"prefix": 8}, "no square"),
+        ({}, r"a square \(got 7: .*`grid`"),
+        ({"grid": (2, 3)}, r"6 .*\(2, 3\).*got 7"),
+        ({"prefix": -1}, r"prefix.*-1"),
+        ({"prefix": 8}, r"a square \(got -1: "),
     ]:
         with pytest.raises(ValueError, match=message):
             tokens_to_map(tokens, **options)
