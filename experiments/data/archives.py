@@ -1,7 +1,8 @@
-"""Readers of public image sets in the form of their official archives.
+"""Readers of public image sets, as their official archives hold them.
 
-Each takes the unpacked archive's folder, the side in pixels that images in files are brought to,
-and of their shorter side how much the centre crop keeps; it gives the training and the test part.
+Each reader takes three arguments: the unpacked archive's folder, the side in pixels that images in
+files are scaled to, and how much of their shorter side the centre crop keeps (see
+`crops.share_for`). It returns the training and the test part.
 """
 
 from __future__ import annotations
@@ -27,14 +28,20 @@ def cifar(
     names: str,
     skip: int,
 ) -> tuple[Dataset, Dataset]:
-    """CIFAR's binary version: a record is ``skip`` coarse labels, the label, and planes."""
+    """CIFAR's binary version.
+
+    A record holds ``skip`` coarse labels, the label, and a plane of 32x32 pixels for each colour.
+    """
     classes = tuple((root / names).read_text(encoding="utf-8").split())
     parts = []
     for chosen in (train, (test,)):
         raw = np.concatenate([np.fromfile(root / file, np.uint8) for file in chosen])
         record = skip + 1 + 3 * 32 * 32
         if raw.size == 0 or raw.size % record:
-            raise ValueError(f"{root}: {raw.size} bytes came; wanted a multiple of {record}")
+            raise ValueError(
+                f"{root}: the images must be records of {record} bytes (got {raw.size} bytes); "
+                "unpack the archive again"
+            )
         rows = raw.reshape(-1, record)
         images = rows[:, skip + 1 :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         parts.append(labelled(root, images, rows[:, skip].astype(np.int32), classes))
@@ -42,16 +49,16 @@ def cifar(
 
 
 def stl10(root: Path, size: int, crop_share: float | None) -> tuple[Dataset, Dataset]:
-    """STL-10's binary version, brought from 96 pixels to ``size``; planes are column-major."""
+    """STL-10's binary version, scaled from 96 pixels to ``size``. Its planes are column-major."""
     classes = tuple((root / "class_names.txt").read_text(encoding="utf-8").split())
     parts = []
     for part in ("train", "test"):
         raw = np.fromfile(root / f"{part}_X.bin", np.uint8)
         labels = np.fromfile(root / f"{part}_y.bin", np.uint8).astype(np.int32) - 1
-        if raw.size != len(labels) * 3 * 96 * 96:
+        if raw.size != (count := len(labels) * 3 * 96 * 96):
             raise ValueError(
-                f"{root}: {raw.size} bytes of {part} images for {len(labels)} labels came; "
-                f"wanted {len(labels) * 3 * 96 * 96}"
+                f"{root}: {part}_X.bin must have {count} bytes for {len(labels)} labels (got "
+                f"{raw.size}); unpack the archive again"
             )
         images = raw.reshape(-1, 3, 96, 96).transpose(0, 3, 2, 1)
         small = [
@@ -65,7 +72,7 @@ def stl10(root: Path, size: int, crop_share: float | None) -> tuple[Dataset, Dat
 def labelled(
     root: Path, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]
 ) -> Dataset:
-    """Images in memory, whose labels are checked."""
+    """Images in memory, with checked labels."""
     if labels.min() < 0 or labels.max() >= len(classes):
         raise ValueError(
             f"{root}: labels must be 0 to {len(classes) - 1} (got {labels.min()} to {labels.max()})"
@@ -84,19 +91,29 @@ def files(
     size: int,
     crop_share: float | None,
 ) -> tuple[ImageFiles, ImageFiles]:
-    """Images in files that two lists name, each with its label; all are there, and listed once."""
+    """Images in files that two lists name, each with its label.
+
+    Raises:
+      FileNotFoundError: an image is missing, or a list is empty.
+      ValueError: an image is listed twice.
+    """
     names = [name for name, _ in train + test]
     missing = [name for name in names if not (root / name).is_file()]
-    if missing or not (train and test):
+    if not (train and test):
         raise FileNotFoundError(
-            f"{root}: {len(missing)} of {len(names)} listed images are missing"
-            + (f", such as {missing[0]}" if missing else "; wanted at least one for each part")
+            f"{root}: the lists must name training and test images (got {len(train)} and "
+            f"{len(test)}); unpack the archive again"
         )
-    # An image in both lists would be trained and tested on.
+    if missing:
+        raise FileNotFoundError(
+            f"{root} must have all {len(names)} listed images (got {len(names) - len(missing)}; "
+            f"{missing[0]} is missing); unpack the archive again"
+        )
+    # An image in both lists would serve to train and to test.
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ValueError(
-            f"{root}: {twice[0]} is listed more than once, in training and test lists together; "
-            "wanted every image once"
+            f"{root}: an image must be listed once, in the training and test lists together (got "
+            f"{twice[0]} more often); remove the other lines"
         )
     share = crops.share_for(size, crop_share)
     first, second = (
@@ -114,18 +131,18 @@ def files(
 
 
 def rows(path: Path, columns: int = 1, separator: str | None = None) -> list[list[str]]:
-    """The lines of a list file that are not empty, divided into columns.
+    """The columns of each line of a list file. Empty lines are skipped.
 
     Args:
       path: the file.
-      columns: how many a line has at least; no two lines have the same first one.
-      separator: between columns, blanks if None; with one column it has no meaning.
+      columns: the least number of columns. Every line must have another first column.
+      separator: what separates the columns; blanks if None. With one column it has no meaning.
 
     Returns:
       Each line's columns.
 
     Raises:
-      ValueError: a line with fewer columns, or one that says again what another has said.
+      ValueError: a line has fewer columns, or the first column of another line.
       OSError: the file cannot be read.
     """
     found: dict[str, tuple[int, list[str]]] = {}
@@ -134,29 +151,32 @@ def rows(path: Path, columns: int = 1, separator: str | None = None) -> list[lis
             continue
         row = [text] if columns == 1 else text.split(separator)
         if len(row) < columns:
-            raise ValueError(f"{path}, line {number}: {text!r} came; wanted {columns} columns")
+            raise ValueError(f"{path}, line {number} must have {columns} columns (got {text!r})")
         if row[0] in found:
             raise ValueError(
-                f"{path}, line {number}: {row[0]} came, as in line {found[row[0]][0]}; wanted it "
-                "once"
+                f"{path}, line {number} must name something new (got {row[0]}, as in line "
+                f"{found[row[0]][0]}); remove one of them"
             )
         found[row[0]] = number, row
     return [row for _, row in found.values()]
 
 
 def lines(path: Path) -> list[str]:
-    """The lines of a list file that are not empty; a ValueError where one comes twice."""
+    """The lines of a list file, without empty ones. A repeated line raises a ValueError."""
     return [row[0] for row in rows(path)]
 
 
 def by_folder(
     root: Path, train: list[str], test: list[str], size: int, crop_share: float | None
 ) -> tuple[ImageFiles, ImageFiles]:
-    """Two lists of ``CLASS/FILE``; both count the classes of the training part, sorted."""
+    """Images from two lists of ``CLASS/FILE``. The sorted training classes number the labels."""
     classes = sorted({name.split("/")[0] for name in train})
     number = {name: i for i, name in enumerate(classes)}
     if unknown := {name.split("/")[0] for name in test} - set(classes):
-        raise ValueError(f"{root}: test images of classes without training images: {unknown}")
+        raise ValueError(
+            f"{root}: every class of the test images must have training images (got none of "
+            f"{', '.join(sorted(unknown))})"
+        )
     first, second = ([(n, number[n.split("/")[0]]) for n in part] for part in (train, test))
     return files(root, first, second, classes, size, crop_share)
 
@@ -184,8 +204,8 @@ def cub200(root: Path, size: int, crop_share: float | None) -> tuple[ImageFiles,
     training = {row[0]: row[1] for row in rows(root / "train_test_split.txt", 2)}
     if unknown := names.keys() ^ training.keys():
         raise ValueError(
-            f"{root}: images.txt and train_test_split.txt differ in {len(unknown)} images, such as "
-            f"number {min(unknown)}"
+            f"{root}: images.txt and train_test_split.txt must list the same images (got "
+            f"{len(unknown)} in one of them alone, such as number {min(unknown)})"
         )
     train, test = (
         sorted((n for i, n in names.items() if training[i] == flag), key=lambda n: n.split("/"))
@@ -219,6 +239,9 @@ def tinyimagenet(root: Path, size: int, crop_share: float | None) -> tuple[Image
     ]
     listed = rows(root / "val" / "val_annotations.txt", 2, "\t")
     if unknown := {row[1] for row in listed} - set(classes):
-        raise ValueError(f"{root}: validation images of classes not in wnids.txt: {unknown}")
+        raise ValueError(
+            f"{root}: wnids.txt must list every class of the validation images (got also "
+            f"{', '.join(sorted(unknown))})"
+        )
     test = [(f"val/images/{row[0]}", number[row[1]]) for row in listed]
     return files(root, train, test, classes, size, crop_share)

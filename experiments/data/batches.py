@@ -41,7 +41,8 @@ def check_batch_size(batch_size: int, images: int) -> None:
     """Raises a ValueError where a batch is larger than the training data."""
     if batch_size > images:
         raise ValueError(
-            f"a batch of {batch_size} came; wanted at most the {images} training images"
+            f"--batch-size must be at most {images}, as there are so many training images (got "
+            f"{batch_size})"
         )
 
 

@@ -1,4 +1,4 @@
-"""Listing a folder of class folders, with all that is wrong with it in one report."""
+"""Lists a folder of class folders, and reports all its problems at once."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .image_files import Folder, ImageFiles, shown, tell
 # Browsers save JPEGs as .jfif.
 JPEG = (".jpg", ".jpeg", ".jfif", ".jpe")
 SUFFIXES = (".png", *JPEG, ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
-# What the parts of a data set are called that is divided already, by what they are for.
+# Common names of the parts of a data set that is divided already.
 PARTS = {
     "train": ("train", "training"),
     "test": ("test", "testing"),
     "val": ("val", "valid", "validation", "dev"),
 }
-# What systems leave behind, beside hidden files.
+# Files that operating systems leave behind, apart from hidden ones.
 LEFT_OUT = {"thumbs.db", "desktop.ini", "__macosx"}
 FOLDER, FILE = "folder", "file"
 
@@ -29,13 +29,14 @@ FOLDER, FILE = "folder", "file"
 def list_folder(root: Path, size: int, crop_share: float | None = None) -> ImageFiles:
     """Lists a folder of class folders, and reads the header of every image.
 
-    Hidden files, what systems leave behind, and files beside the class folders that are no images
-    are left out. All else has to be an image in a class folder. Class names are brought to
-    Unicode's composed form, in which they compare and sort alike wherever they were written.
+    These files are skipped: hidden ones, those that operating systems leave behind, and files
+    beside the class folders that are not images. Everything else must be an image in a class
+    folder. Class names are converted to Unicode's composed form, so they compare and sort alike
+    whichever system wrote them.
 
     Args:
       root: the folder.
-      size: side in pixels that the images are to be brought to.
+      size: side in pixels that images are scaled to.
       crop_share: how much of the shorter side the centre crop keeps; None for the default, see
         `crops.share_for`.
 
@@ -43,8 +44,8 @@ def list_folder(root: Path, size: int, crop_share: float | None = None) -> Image
       The files.
 
     Raises:
-      ValueError: tells all that is wrong: what does not belong there, classes without an image, and
-        images that cannot be read. If anything is, all images are decoded for that.
+      ValueError: the message lists all problems: files in wrong places, classes without an image,
+        and unreadable images. If there is any problem, every image is decoded to find the rest.
     """
     problems: list[str] = []
     classes = class_folders(root, problems)
@@ -68,27 +69,28 @@ def list_folder(root: Path, size: int, crop_share: float | None = None) -> Image
 
 
 def class_folders(root: Path, problems: list[str]) -> dict[str, Path]:
-    """The class folders by the classes' names, sorted; adds what is wrong to the problems."""
+    """The class folders by class name, sorted. Adds what it finds wrong to the problems."""
     found: dict[str, Path] = {}
     for path, kind in entries(root, problems):
         if kind == FOLDER:
             name = unicodedata.normalize("NFC", path.name)
             if name in found:
                 problems.append(
-                    f"{shown(str(path))}: another folder has this name in another form of Unicode"
+                    f"{shown(str(path))}: its name must be unique (another folder has it in "
+                    "another form of Unicode)"
                 )
             found[name] = path
         elif path.suffix.lower() in SUFFIXES:
-            problems.append(f"{shown(str(path))}: an image beside the class folders")
+            problems.append(f"{shown(str(path))}: an image must lie in a class folder")
     if not found:
-        problems.append(f"{root} holds no folder; wanted one a class")
+        problems.append(f"{root} must hold one folder a class (got no folder)")
     return dict(sorted(found.items()))
 
 
 def check_classes(root: Path, classes: dict[str, Path]) -> None:
     """Raises a ValueError where class folders look like the parts of a divided data set.
 
-    They do by their names, if there are no others or if folders alone are in them.
+    They do if they are named like parts, and there are no other folders or they hold only folders.
     """
     found = {
         part: folder
@@ -111,7 +113,7 @@ def check_classes(root: Path, classes: dict[str, Path]) -> None:
 
 
 def holds_folders_alone(folder: Path) -> bool:
-    """Whether a folder has folders in it, and no image."""
+    """Whether a folder holds folders and no image."""
     found = [
         kind
         for path, kind in entries(folder, [])
@@ -121,28 +123,29 @@ def holds_folders_alone(folder: Path) -> bool:
 
 
 def images_of(folder: Path, problems: list[str]) -> list[str]:
-    """The names of a class' images, sorted; adds what is wrong to the problems."""
+    """The names of a class' images, sorted. Adds what it finds wrong to the problems."""
     names = []
     before = len(problems)
     for path, kind in entries(folder, problems):
         if kind == FOLDER:
-            problems.append(f"{shown(str(path))}: a folder in a class folder; wanted images")
+            problems.append(f"{shown(str(path))}: a class folder must hold images (got a folder)")
         elif path.suffix.lower() not in SUFFIXES:
             problems.append(
-                f"{shown(str(path))}: no image by its name; wanted one in {', '.join(SUFFIXES)}"
+                f"{shown(str(path))}: a class folder must hold images (got another suffix than "
+                f"{', '.join(SUFFIXES)})"
             )
         else:
             names.append(path.name)
     if not names and len(problems) == before:
-        problems.append(f"{shown(str(folder))}: no image of this class")
+        problems.append(f"{shown(str(folder))}: a class must have an image (got none)")
     return names
 
 
 def images_below(path: Path) -> list[Path]:
-    """An image, or all images of a folder and of those in it, sorted; without hidden files.
+    """An image, or all images in a folder and its subfolders, sorted. Hidden files are skipped.
 
     Raises:
-      ValueError: a folder has none, or cannot be read; or there is nothing of that name.
+      ValueError: there is no such file, a folder holds no image, or it cannot be read.
     """
     if path.is_file():
         return [path]
@@ -165,9 +168,9 @@ def images_below(path: Path) -> list[Path]:
 
 
 def entries(folder: Path, problems: list[str]) -> Iterator[tuple[Path, str]]:
-    """What a folder holds and is not left out, sorted, with its kind: `FOLDER` or `FILE`.
+    """The entries of a folder that are not skipped, sorted, each with its kind: `FOLDER` or `FILE`.
 
-    Links are followed. What is neither, or cannot be looked at, becomes a problem.
+    Links are followed. An entry of another kind, or an unreadable one, becomes a problem.
     """
     try:
         with os.scandir(folder) as found:
@@ -184,8 +187,8 @@ def entries(folder: Path, problems: list[str]) -> Iterator[tuple[Path, str]]:
             if entry.is_dir() or entry.is_file():
                 yield path, FOLDER if entry.is_dir() else FILE
                 continue
-            # Opening one that is no regular file, such as a pipe, may never end.
-            why = "a link to nothing" if entry.is_symlink() else "no regular file"
+            # Opening a file of another kind, such as a pipe, may never end.
+            why = "it links to nothing" if entry.is_symlink() else "it is not a regular file"
         except OSError as error:  # such as a link to itself
             why = error.strerror or str(error)
         problems.append(f"{shown(str(path))}: {why}")

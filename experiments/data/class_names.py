@@ -1,4 +1,4 @@
-"""Two lists of class names, where they meet: classes are matched by name."""
+"""Matches two lists of classes by name."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import numpy as np
 
 from .dataset import Images, Part
 
-# So many names are told one by one.
+# A message lists at most this many names.
 TOLD = 30
-# Labels that often mark what is to be ignored.
+# Data sets often use these labels for images to ignore.
 IGNORED = (-1, 255)
 
 
 def by_name(images: Part, classes: Sequence[str], data: str, owner: str) -> Part:
-    """The images, their labels counted as in another list of classes.
+    """The images, with labels that count through another list of classes.
 
     Args:
-      images: any; they may be of some of the classes alone.
+      images: the images; they need not have all of the classes.
       classes: the other list.
-      data: what to call the images in a message.
-      owner: what to call what has the other list.
+      data: what a message calls the images.
+      owner: what a message calls the owner of the other list.
 
     Returns:
       The same images with labels from 0 to the other list's length minus 1, and that list.
 
     Raises:
-      ValueError: a class that the other list lacks, classes that have numbers alone while those of
-        the other list have names, or a name that the other list has twice.
+      ValueError: the other list lacks a class or has a name twice, or it has names where the images
+        have only numbers.
     """
     number = {name: i for i, name in enumerate(classes)}
     names = images.classes if images.named else with_images(images)
@@ -45,18 +45,18 @@ def by_name(images: Part, classes: Sequence[str], data: str, owner: str) -> Part
             f"the classes of {data} must be among those of {owner} (got {listed(unknown)}): {both}"
             + ("" if images.named else ignored(images.labels))
         )
-    # Names without an image may be unknown where they are numbers alone.
+    # A number without an image may be missing from the other list.
     new = np.array([number.get(name, -1) for name in images.classes], np.int32)
     return images.relabelled(new[images.labels], tuple(classes))
 
 
 def check_count(images: Images, count: int, data: str) -> None:
-    """Raises a ValueError unless data have as many classes as a network that has no names for them.
+    """Raises a ValueError unless data have as many classes as a network without class names.
 
     Args:
       images: the data.
       count: the network's number of classes.
-      data: what to call the data.
+      data: what a message calls the data.
     """
     if len(images.classes) != count:
         names = images.classes if images.named else with_images(images)
@@ -73,7 +73,7 @@ def check_every_class(images: Images, data: str) -> None:
 
     Args:
       images: the images to train on.
-      data: what to call them in a message.
+      data: what a message calls them.
     """
     if len(images.classes) < 2:
         raise ValueError(f"{data} must have two classes or more (got one)")
@@ -107,20 +107,20 @@ def without_images(images: Images) -> tuple[str, ...]:
 
 
 def numbers(count: int) -> tuple[str, ...]:
-    """What so many classes are called that have no names."""
+    """The names of so many classes without names: their numbers."""
     return tuple(map(str, range(count)))
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names, the first of them where they are many."""
+    """Names separated by commas; of many only the first."""
     more = len(names) - TOLD
     return ", ".join(names[:TOLD]) + (f" and {more} more" if more > 0 else "")
 
 
 def ignored(labels: np.ndarray) -> str:
-    """What to say of labels that may not be meant as a class; mostly nothing."""
+    """A hint for labels that may mark images to ignore; empty if there are none."""
     found = [str(value) for value in IGNORED if np.any(labels == value)]
     if not found:
         return ""
     often = "often marks" if len(found) == 1 else "often mark"
-    return f"; {' and '.join(found)} {often} what is to be ignored: leave those images out"
+    return f"; {' and '.join(found)} {often} images to ignore: leave them out"

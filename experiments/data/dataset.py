@@ -34,7 +34,7 @@ class Images(Protocol):
         ...
 
     def load(self, indices: np.ndarray) -> np.ndarray:
-        """The images at these indices, uint8 RGB."""
+        """The images at these indices, uint8 RGB ``[N, H, W, 3]``."""
         ...
 
     def relabelled(self, labels: np.ndarray, classes: tuple[str, ...]) -> Self:

@@ -1,4 +1,4 @@
-"""From an image file to RGB, whatever its format, its kind of pixels and its orientation."""
+"""Decodes an image file of any format, pixel type and orientation to RGB."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-# By its content. Pillow knows more, some of which start another program (EPS).
+# A file's content decides its format. Pillow knows more formats; some start a program (EPS).
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-# What Pillow raises for files that are no images, are cut off or damaged, or are bombs.
+# Pillow raises these for files that are not images, damaged files and decompression bombs.
 UNREADABLE = (
     OSError,
     ValueError,
@@ -22,11 +22,11 @@ UNREADABLE = (
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
-# Up to twice Image.MAX_IMAGE_PIXELS Pillow only warns. Here and not around each image: a filter
-# holds for all threads.
+# Up to twice Image.MAX_IMAGE_PIXELS Pillow only warns. The filter is set once and not around each
+# image, because it holds for all threads.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
-# What brings an image upright, by its orientation in EXIF.
+# EXIF orientation → the transposition that turns the image upright.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -39,12 +39,14 @@ TURNS = {
 
 
 def read(file: Path | BinaryIO) -> Image.Image:
-    """An image in RGB, upright; of an animation the first picture.
+    """An image in RGB, turned upright.
 
-    Greys of 16 bits are scaled to 8; what is transparent lies on white.
+    - Of an animation the first frame is used.
+    - Greys of 16 bits are scaled to 8.
+    - Transparent pixels are placed on white.
 
     Raises:
-      ValueError: says why it cannot be read.
+      ValueError: the image cannot be read; the message says why.
     """
     with opened(file) as image:
         image.load()
@@ -54,67 +56,67 @@ def read(file: Path | BinaryIO) -> Image.Image:
 
 
 def check(file: Path | BinaryIO, *, decode: bool) -> None:
-    """Raises a ValueError that says why an image cannot be read.
+    """Raises a ValueError if an image cannot be read. The message says why.
 
     Args:
-      file: the image's.
-      decode: whether it is decoded, which alone finds all damage; else its header is read.
+      file: the image file.
+      decode: whether to decode the image, which finds all damage; else only its header is read.
     """
     with opened(file) as image:
         if decode:
-            # An eighth of a JPEG's size: all of its code is read, at two thirds of the cost.
+            # At an eighth of the size all of a JPEG is still read, at two thirds of the cost.
             image.draft(None, (1, 1))
             image.load()
 
 
 @contextlib.contextmanager
 def opened(file: Path | BinaryIO) -> Iterator[Image.Image]:
-    """An image whose header is read, and is one that `to_rgb` takes.
+    """Opens an image and reads its header. `to_rgb` can convert it.
 
     Raises:
-      ValueError: says why it cannot be read, also where that turns out within.
+      ValueError: the image cannot be read, here or within the block; the message says why.
     """
     try:
         with Image.open(file, formats=FORMATS) as image:
             if image.mode in ("I", "F") and not is_16_bit(image):
-                raise ValueError("greys of 32 bits, without a known white; wanted 8 or 16 bits")
+                raise ValueError("greys must have 8 or 16 bits (got 32, without a known white)")
             yield image
     except UNREADABLE as error:
         empty = isinstance(file, Path) and file.is_file() and not file.stat().st_size
-        raise ValueError("an empty file" if empty else reason(error)) from None
+        raise ValueError("the file is empty" if empty else reason(error)) from None
 
 
 def reason(error: BaseException) -> str:
-    """Why an image cannot be read, without its path, which Pillow and Python tell now and then."""
+    """Why an image cannot be read, without the path that some messages contain."""
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return f"a decompression bomb of more than {Image.MAX_IMAGE_PIXELS} pixels"
+        return f"it has more than {Image.MAX_IMAGE_PIXELS} pixels (a decompression bomb)"
     if isinstance(error, UnidentifiedImageError):
-        return f"no image in one of the formats {', '.join(FORMATS)}"
+        return f"it is not an image in one of the formats {', '.join(FORMATS)}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error)
 
 
 def is_16_bit(image: Image.Image) -> bool:
-    """Whether an image is one of 16-bit greys."""
-    # Of these formats Pillow has larger integers for 16 bits, too.
+    """Whether an image has 16-bit greys."""
+    # Pillow reads 16 bits of these formats into larger integers, too.
     return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
 
 
 def orientation(image: Image.Image) -> int:
-    """An image's orientation in EXIF; that of upright ones, 1, where none can be told."""
+    """An image's orientation in EXIF; 1, which is upright, where there is none."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # of all kinds for damaged EXIF, which says nothing about the pixels
+    except Exception:  # damaged EXIF raises anything, and the pixels may be fine
         return 1
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """A decoded image's pixels as RGB."""
-    if is_16_bit(image):  # which Pillow would clip at 255
+    if is_16_bit(image):  # Pillow would clip it at 255
         greys = np.asarray(image).astype(np.int64)
         return Image.fromarray(((greys * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:  # below it anything may lie
+    if image.has_transparency_data:  # transparent pixels can have any colour
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")

@@ -1,4 +1,4 @@
-"""What a run's validation and test images can show, where they are few."""
+"""Warnings where a run has few validation or test images."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from .class_names import listed, without_images
 from .dataset import Images
 from .splits import Splits
 
-# From so many images on, one is a point of accuracy or less, and the standard error at most five.
+# With this many images, one is at most a point of accuracy, and the standard error at most five.
 ENOUGH = 100
-# What is done where a part has few images.
+# What a warning advises for each part.
 MORE = {
     "validation": "they choose the best epoch; take more with --val-fraction",
     "test": "take more with --test-fraction or --test-data, or average over seeds",
@@ -19,14 +19,14 @@ MORE = {
 
 
 def standard_error(accuracy: float, images: int) -> float:
-    """Standard error of an accuracy that so many images gave, ``√(q (1 - q) / n)``.
+    """Standard error of an accuracy measured on so many images, ``√(q (1 - q) / n)``.
 
-    ``q = (k + 1) / (n + 2)``, where k of n are right, is Laplace's estimate: that all of a few are
-    right does not make an accuracy certain.
+    ``q = (k + 1) / (n + 2)`` is Laplace's estimate, where k of n are right. So the error is not
+    zero when all of a few images are right.
 
     Args:
-      accuracy: share classified right, from 0 to 1.
-      images: their number n, 1 or more.
+      accuracy: share classified correctly, from 0 to 1.
+      images: the number n of images, 1 or more.
 
     Returns:
       The standard error, from 0 to 1.
@@ -67,7 +67,11 @@ def of_count(part: str, images: int) -> list[str]:
 
 
 def of_counts(counts: Mapping[str, int]) -> list[str]:
-    """Warnings of few images, from the number of images of each part by its name."""
+    """Warnings of few images.
+
+    Args:
+      counts: number of images of each part, by its name.
+    """
     return [warning for part in MORE for warning in of_count(part, counts[part])]
 
 

@@ -1,4 +1,4 @@
-"""Image files, decoded to squares of one size when they are wanted, and checked before."""
+"""Image files, checked at the start and decoded to squares of one size at use."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from . import crops, decoding
 
 Result = TypeVar("Result")
 
-# So many problems are told one by one.
+# A message lists at most this many problems.
 TOLD = 10
 
 
 class Store(Protocol):
-    """Where encoded images are."""
+    """A place that holds encoded images."""
 
     def open(self, name: Any) -> Path | BinaryIO:
-        """An image's file, as Pillow opens it."""
+        """An image's file, for Pillow to open."""
         ...
 
 
 class Folder(NamedTuple):
-    """Images in a folder, by their path in it."""
+    """Images in a folder, by their relative path."""
 
     path: Path
 
@@ -38,15 +38,15 @@ class Folder(NamedTuple):
 
 
 class ImageFiles(NamedTuple):
-    """Labelled images in files, each decoded whenever it is wanted.
+    """Labelled images in files. An image is decoded at each use.
 
     Attributes:
-      store: where they are.
-      names: by which it knows them, ``[N]``.
+      store: the place that holds them.
+      names: their names in the store, ``[N]``.
       labels: int32, ``[N]``, from 0 to the number of classes minus 1.
       classes: the classes' names, in the labels' order.
-      size: side in pixels that the images are brought to.
-      crop_share: of the shorter side, how much the centre crop keeps.
+      size: side in pixels that images are scaled to.
+      crop_share: how much of the shorter side the centre crop keeps.
     """
 
     store: Store
@@ -75,22 +75,27 @@ class ImageFiles(NamedTuple):
         return self._replace(labels=labels, classes=classes)
 
     def load(self, indices: np.ndarray) -> np.ndarray:
-        """The images at these indices, uint8 RGB, decoded by as many threads as there are cores.
+        """The images at these indices, uint8 RGB, decoded by one thread a core.
 
         Raises:
-          ValueError: names those that cannot be read.
+          ValueError: images cannot be read; the message names them.
         """
         images, problems = self.decode(indices)
         tell(problems)
         return images
 
     def decode(self, indices: np.ndarray, doing: str = "") -> tuple[np.ndarray, list[str]]:
-        """The images at these indices that can be read, and what is wrong with each other one."""
+        """The readable images at these indices, and a message for each unreadable one.
+
+        Args:
+          indices: of the images.
+          doing: the progress bar's label; see `each`.
+        """
         images, problems = each(self.centre, indices, doing)
         return np.stack(images) if images else np.zeros((0, *self.image_shape), np.uint8), problems
 
     def problems(self, *, decode: bool) -> list[str]:
-        """What is wrong with each image that cannot be read; see `decoding.check`."""
+        """A message for each unreadable image; see `decoding.check`."""
 
         def check(index: int) -> None:
             self._named(index, lambda file: decoding.check(file, decode=decode))
@@ -98,18 +103,18 @@ class ImageFiles(NamedTuple):
         return each(check, np.arange(len(self.labels)), "checking")[1]
 
     def centre(self, index: int) -> np.ndarray:
-        """One image, scaled and cropped to the square in its centre.
+        """One image, cropped to the square in its centre and scaled.
 
         Raises:
-          ValueError: it cannot be read.
+          ValueError: the image cannot be read.
         """
         return crops.centre(self._read(index), self.size, self.crop_share)
 
     def random_crop(self, index: int, generator: np.random.Generator) -> np.ndarray:
-        """One image, cropped at random, scaled to the square, and mirrored at random.
+        """One image, cropped at random, scaled to a square, and mirrored half of the time.
 
         Raises:
-          ValueError: it cannot be read.
+          ValueError: the image cannot be read.
         """
         return crops.at_random(self._read(index), self.size, generator)
 
@@ -117,7 +122,7 @@ class ImageFiles(NamedTuple):
         return self._named(index, decoding.read)
 
     def _named(self, index: int, work: Callable[[Path | BinaryIO], Result]) -> Result:
-        """What comes of an image's file; a ValueError names the image."""
+        """The result of work on an image's file. A ValueError names the image."""
         file = self.store.open(self.names[index])
         try:
             return work(file)
@@ -129,15 +134,15 @@ class ImageFiles(NamedTuple):
 def each(
     work: Callable[[int], Result], indices: np.ndarray, doing: str
 ) -> tuple[list[Result], list[str]]:
-    """Works on all images, by as many threads as there are cores.
+    """Works on all images, with one thread a core.
 
     Args:
-      work: on an image, by its index; raises a ValueError where it cannot be read.
-      indices: the images'.
-      doing: what a progress bar calls it, on a terminal; no bar if empty.
+      work: takes an image's index; raises a ValueError if the image cannot be read.
+      indices: of the images.
+      doing: the progress bar's label; no bar if empty. A bar appears only on a terminal.
 
     Returns:
-      The results of those that can be read, and the messages of the others.
+      The results of the readable images, and the messages of the others.
     """
 
     def attempt(index: int) -> tuple[Result, None] | tuple[None, str]:
@@ -146,7 +151,7 @@ def each(
         except ValueError as error:
             return None, str(error)
 
-    # Pillow lets go of the interpreter while it decodes and scales.
+    # Pillow releases the interpreter's lock while it decodes and scales.
     with ThreadPoolExecutor() as threads:
         ended = tqdm(
             threads.map(attempt, indices),
@@ -168,17 +173,17 @@ def each(
 
 
 def check(parts: Sequence[Any]) -> None:
-    """Decodes all images of those parts that are files; a ValueError names all that fail.
+    """Decodes all images in files. A ValueError names all that fail.
 
-    That costs less than an epoch's decoding, a quarter with JPEGs of half a megapixel or less, and
-    spares runs that end in their middle.
+    So an unreadable image ends a run at its start and not later. The check costs less than the
+    decoding of an epoch: a quarter with JPEGs of half a megapixel or less.
     """
     files = [part for part in parts if isinstance(part, ImageFiles)]
     tell([problem for part in files for problem in part.problems(decode=True)])
 
 
 def tell(problems: Sequence[str]) -> None:
-    """Raises a ValueError with the number of problems and the first ones, if there are any."""
+    """Raises a ValueError if there are problems. It has their number and lists the first ones."""
     if problems:
         more = len(problems) - TOLD
         raise ValueError(
@@ -189,5 +194,5 @@ def tell(problems: Sequence[str]) -> None:
 
 
 def shown(name: str) -> str:
-    """A name that may hold line ends and the like, such that it can be read and told."""
+    """A file's name for a message. Names with line ends and the like are quoted."""
     return name if name.isprintable() else repr(name)

@@ -1,4 +1,4 @@
-"""Image sets in files of any kind: reading and checking them."""
+"""Reads and checks image sets: the digits, npz files and folders."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .class_folders import list_folder
 from .dataset import Dataset
 from .image_files import ImageFiles, tell
 
-MAX_CLASSES = 100_000  # a file of few bytes could name any number
+MAX_CLASSES = 100_000  # else a small file could ask for any number of classes
 
 
 def check_exists(source: str) -> None:
-    """Raises a FileNotFoundError where data are neither the digits nor a file or folder."""
+    """Raises a FileNotFoundError unless data are the digits, or a file or folder that exists."""
     if source != "digits" and not Path(source).exists():
         raise FileNotFoundError(
             f"no such data: {source}; give digits, an .npz file, a folder or a public set's name"
@@ -27,21 +27,21 @@ def check_exists(source: str) -> None:
 
 
 def load(source: str, image_size: int, crop_share: float | None = None) -> Dataset | ImageFiles:
-    """Reads an image set; of a folder the list of its files, whose headers alone are read.
+    """Reads an image set. Of a folder it lists the files and reads only the images' headers.
 
     Args:
       source: ``digits`` (scikit-learn's 1797 handwritten digits), an ``.npz`` file with ``images``
         and ``labels``, or a folder with one folder of images a class.
-      image_size: side in pixels that the digits and the images of a folder are brought to.
-      crop_share: of the shorter side of a folder's images, how much the centre crop keeps; see
-        `list_folder`.
+      image_size: side in pixels that the digits and a folder's images are scaled to.
+      crop_share: how much of a folder image's shorter side the centre crop keeps; None for the
+        default, see `crops.share_for`.
 
     Returns:
       The data.
 
     Raises:
-      ValueError: the data are not of the described form.
-      OSError: they cannot be read.
+      ValueError: the data do not have this form.
+      OSError: the data cannot be read.
     """
     check_exists(source)
     if source == "digits":
@@ -53,10 +53,10 @@ def load(source: str, image_size: int, crop_share: float | None = None) -> Datas
 
 
 def in_memory(*parts: Dataset | ImageFiles) -> list[Dataset]:
-    """The images, all decoded.
+    """Decodes all images of these parts.
 
     Raises:
-      ValueError: names all that cannot be read, of all parts.
+      ValueError: images cannot be read; the message names those of all parts.
     """
     found, problems = [], []
     for part in parts:
@@ -70,7 +70,7 @@ def in_memory(*parts: Dataset | ImageFiles) -> list[Dataset]:
 
 
 def digits(image_size: int) -> Dataset:
-    """Scikit-learn's digits, 8x8 greys, enlarged bilinearly."""
+    """Scikit-learn's 8x8 grey digits, enlarged bilinearly."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -88,11 +88,13 @@ def digits(image_size: int) -> Dataset:
 def read_npz(path: Path) -> Dataset:
     """Reads ``images`` (uint8, ``[N, H, W]`` or ``[N, H, W, 1 or 3]``) and ``labels`` (``[N]``).
 
-    An optional ``classes`` names the classes; else they are numbered up to the largest label.
+    An optional array ``classes`` names the classes. Without it they are numbered.
     """
     arrays = npz.read(path)
-    if missing := [key for key in ("images", "labels") if key not in arrays]:
-        raise ValueError(f"{path} has no {' and no '.join(missing)}, only {', '.join(arrays)}")
+    if not {"images", "labels"} <= arrays.keys():
+        raise ValueError(
+            f"{path} must have the arrays images and labels (got {', '.join(arrays) or 'none'})"
+        )
     images, labels = arrays["images"], arrays["labels"]
     if images.ndim == 3:
         images = images[..., None]
@@ -107,7 +109,7 @@ def read_npz(path: Path) -> Dataset:
             f"{labels.shape} and type {labels.dtype})"
         )
     if not images.size:
-        raise ValueError(f"{path} holds no image: shape {images.shape}")
+        raise ValueError(f"{path} must hold an image (got shape {images.shape})")
     names = names_of(path, arrays["classes"]) if "classes" in arrays else None
     check_labels(path, labels, names)
     if images.shape[-1] == 1:
@@ -117,7 +119,7 @@ def read_npz(path: Path) -> Dataset:
 
 
 def names_of(path: Path, array: np.ndarray) -> tuple[str, ...]:
-    """The names of an npz file's classes, in Unicode's composed form as those of a folder."""
+    """The class names of an npz file, in Unicode's composed form like those of a folder."""
     if array.size > MAX_CLASSES:
         raise ValueError(f"{path}: classes must be at most {MAX_CLASSES} names (got {array.size})")
     names = tuple(unicodedata.normalize("NFC", str(name)) for name in array.ravel())
@@ -129,7 +131,7 @@ def names_of(path: Path, array: np.ndarray) -> tuple[str, ...]:
 
 
 def check_labels(path: Path, labels: np.ndarray, names: tuple[str, ...] | None) -> None:
-    """Raises a ValueError unless all labels are numbers of classes."""
+    """Raises a ValueError unless every label is the number of a class."""
     count = MAX_CLASSES if names is None else len(names)
     outside = labels[(labels < 0) | (labels >= count)]
     if not outside.size:

@@ -1,4 +1,4 @@
-"""From uint8 images to a network's input, inside jit."""
+"""Turns uint8 images into a network's input, inside jit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-# Mean and standard deviation of each RGB channel that the published networks were trained with.
+# Mean and standard deviation of each RGB channel, as in the training of the published networks.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
@@ -18,15 +18,15 @@ def normalise(images: Array) -> Array:
 
 
 def pad_crop_flip(key: Array, images: Array, padding: int = 4) -> Array:
-    """Pads with black, crops back at random, and mirrors every second image on average.
+    """Pads with black, crops back at random, and mirrors half of the images at random.
 
     Args:
       key: a PRNG key.
       images: uint8, ``[B, H, W, 3]``.
-      padding: pixels on each side.
+      padding: width of the padding on each side, in pixels.
 
     Returns:
-      Images of the same shape and type, each moved by its own draw.
+      Images of the same shape and type. Each is moved by its own random offset.
     """
     batch, height, width, channels = images.shape
     edge = (padding, padding)

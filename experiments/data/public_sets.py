@@ -19,10 +19,10 @@ class Official(NamedTuple):
     """A public image set.
 
     Attributes:
-      folder: its unpacked archive's place below the data folder.
-      archive: what has to be unpacked there.
+      folder: the unpacked archive's folder, below the data folder.
+      archive: the archive to unpack there.
       read: ``(folder, size, crop_share) -> (training part, test part)``.
-      split: its name among the published index lists; None where there are none.
+      split: its name among the published index lists; None if it has none.
     """
 
     folder: str
@@ -32,7 +32,7 @@ class Official(NamedTuple):
 
 
 def is_public(source: str) -> bool:
-    """Whether data of that name are a public set, which has test images of its own."""
+    """Whether a name is that of a public set. Public sets have their own test images."""
     return source in SETS or source.startswith(tfds.PREFIX)
 
 
@@ -41,35 +41,36 @@ def read(name: str, data_dir: Path, size: int, crop_share: float | None) -> Part
 
     Args:
       name: one of `SETS`; or ``tfds:`` and a name of TensorFlow Datasets, see `tfds.read`.
-      data_dir: the folder that holds its unpacked archive, or what is prepared.
-      size: side in pixels that images in files are brought to.
-      crop_share: of the shorter side of images in files, how much the centre crop keeps.
+      data_dir: the folder that holds its unpacked archive, or the prepared set.
+      size: side in pixels that images in files are scaled to.
+      crop_share: how much of a file image's shorter side the centre crop keeps; None for the
+        default, see `crops.share_for`.
 
     Returns:
-      Both, in the official order.
+      Both parts, in the official order.
 
     Raises:
       FileNotFoundError: the unpacked archive or a part of it is missing.
-      ValueError: it is not of the official form.
+      ValueError: it does not have the official form.
     """
     if name.startswith(tfds.PREFIX):
         return tfds.read(name.removeprefix(tfds.PREFIX), data_dir, size, crop_share)
-    wanted = SETS[name]
-    root = data_dir / wanted.folder
+    chosen = SETS[name]
+    root = data_dir / chosen.folder
     if not root.is_dir():
         raise FileNotFoundError(
-            f"{name} came, and no folder {root}; wanted {wanted.archive} unpacked there "
-            "(--data-dir names the folder above it)"
+            f"{name} must be unpacked in {root} (got no such folder); unpack {chosen.archive} "
+            "there, or name the folder above it with --data-dir"
         )
-    return wanted.read(root, size, crop_share)
+    return chosen.read(root, size, crop_share)
 
 
 def lists_of(name: str) -> str | None:
-    """A set's name among the published index lists; None where there are none."""
+    """A set's name among the published index lists; None if it has none."""
     if name in SETS:
         return SETS[name].split
-    wanted = tfds.PUBLISHED.get(name.removeprefix(tfds.PREFIX).partition(":")[0])
-    return wanted.lists if wanted else None
+    found = tfds.PUBLISHED.get(name.removeprefix(tfds.PREFIX).partition(":")[0])
+    return found.lists if found else None
 
 
 SETS: dict[str, Official] = {

@@ -1,4 +1,4 @@
-"""Image sets that TensorFlow Datasets (TFDS) has prepared, read without TensorFlow.
+"""Reads image sets that TensorFlow Datasets (TFDS) has prepared, without TensorFlow.
 
 They lie below the data folder as ``NAME[/CONFIG]/VERSION``, in files of the array_record format.
 """
@@ -21,16 +21,16 @@ from . import crops
 from .image_files import ImageFiles
 
 PREFIX = "tfds:"
-# TensorFlow Datasets needs more than itself to prepare a set.
+# To prepare a set, TensorFlow Datasets needs these packages, too.
 INSTALL = 'pip install "l2t_jax[prepare]"'
 
 
 class Published(NamedTuple):
-    """How the published index lists find their images, which TFDS has shuffled.
+    """How the published index lists find their images, although TFDS has shuffled them.
 
     Attributes:
       lists: the set's name among them.
-      feature: of an image, what sorts them as in the official order; None where there is none.
+      feature: the feature that sorts images in the official order; None if there is none.
     """
 
     lists: str
@@ -46,12 +46,12 @@ PUBLISHED = {
 
 
 class Records(NamedTuple):
-    """The encoded images of a part of a prepared set, by their position in it.
+    """The encoded images of one part of a prepared set, by their position.
 
     Attributes:
-      folder: of the prepared set.
-      part: its name there.
-      feature: the images' name in a record.
+      folder: the prepared set's folder.
+      part: the part's name there.
+      feature: the image's name in a record.
     """
 
     folder: Path
@@ -59,7 +59,7 @@ class Records(NamedTuple):
     feature: str
 
     def open(self, position: int) -> io.BytesIO:
-        """The encoded image; its file is opened in each process at the first call."""
+        """The encoded image. The first call in a process opens the set's files."""
         read = reader(self.folder, self.part, (self.feature,))
         return io.BytesIO(read(int(position))[self.feature])
 
@@ -67,21 +67,22 @@ class Records(NamedTuple):
 def read(
     name: str, data_dir: Path, size: int, crop_share: float | None
 ) -> tuple[ImageFiles, ImageFiles]:
-    """The training and the test part of a prepared set; its validation part where it has no test.
+    """The training and the test part of a prepared set; without a test part the validation part.
 
     Args:
-      name: as in TFDS, ``NAME``, ``NAME/CONFIG``, and with ``:VERSION``; without one the highest.
+      name: ``NAME`` or ``NAME/CONFIG`` as in TFDS. ``:VERSION`` may follow; else the highest
+        version is read.
       data_dir: the folder that holds it.
-      size: side in pixels that images are brought to.
-      crop_share: of the shorter side, how much the centre crop keeps, see
-        `class_folders.list_folder`.
+      size: side in pixels that images are scaled to.
+      crop_share: how much of the shorter side the centre crop keeps; None for the default, see
+        `crops.share_for`.
 
     Returns:
-      Both: sets with published lists in their official order, others as they are stored.
+      Both parts: in the official order if the set has published lists, else as stored.
 
     Raises:
-      FileNotFoundError: it has not been prepared; says how it is.
-      ValueError: TFDS is not installed, or the set is not one of images with classes.
+      FileNotFoundError: the set has not been prepared; the message says how to prepare it.
+      ValueError: TFDS is not installed, or the set does not consist of images with classes.
     """
     folder = find(name, data_dir)
     info = tfds().builder_from_directory(folder).info
@@ -98,13 +99,13 @@ def read(
             f"{folder}: the set must have {' and '.join(sorted(missing))} (got the parts "
             f"{', '.join(info.splits)})"
         )
-    wanted = PUBLISHED.get(name.partition(":")[0])
+    lists = PUBLISHED.get(name.partition(":")[0])
     classes = tuple(info.features[label].names)
     share = crops.share_for(size, crop_share)
     parts = []
     for part in ("train", test):
         count = info.splits[part].num_examples
-        key = wanted.feature if wanted else None
+        key = lists.feature if lists else None
         get = reader(folder, part, (label, *([key] if key else [])))
         records = [get(i) for i in range(count)]
         labels = np.array([record[label] for record in records], np.int32)
@@ -114,7 +115,7 @@ def read(
                 f"{folder}: labels of the part {part} must be 0 to {len(classes) - 1} (got {got})"
             )
         order = np.arange(count)
-        if wanted:
+        if lists:
             order = official_order(part, [record[key] for record in records] if key else count)
         files = ImageFiles(Records(folder, part, image), order, labels[order], classes, size, share)
         parts.append(files)
@@ -126,8 +127,8 @@ def official_order(part: str, names: list[bytes] | int) -> np.ndarray:
 
     Args:
       part: its name.
-      names: of the stored images, or their number where they have no names. TFDS knew them by
-        their official number then, and sorted them by a hash of part and number.
+      names: names of the stored images; or their number if they have no names. Without names TFDS
+        has sorted them by a hash of the part and their official number.
     """
     if not isinstance(names, int):
         paths = [name.decode().split("/")[-2:] for name in names]
@@ -139,15 +140,15 @@ def official_order(part: str, names: list[bytes] | int) -> np.ndarray:
 
 
 def image_and_label(folder: Path, info: Any) -> tuple[str, str]:
-    """Names of the image and of its class in a record; a ValueError where there are none."""
+    """Names of the image and of its class in a record; a ValueError if there are none."""
     keys, features = info.supervised_keys, tfds().features
-    wanted = (features.Image, features.ClassLabel)
+    kinds = (features.Image, features.ClassLabel)
     if (
         keys is None
         or len(keys) != 2
         or any(key not in info.features for key in keys)
-        or not all(isinstance(info.features[k], kind) for k, kind in zip(keys, wanted, strict=True))
-        or np.dtype(info.features[keys[0]].np_dtype).kind != "u"  # others are no real PNG
+        or not all(isinstance(info.features[k], kind) for k, kind in zip(keys, kinds, strict=True))
+        or np.dtype(info.features[keys[0]].np_dtype).kind != "u"  # others are not PNG
     ):
         raise ValueError(
             f"{folder}: the set's supervised keys must be an image of whole numbers and its class "
@@ -158,7 +159,7 @@ def image_and_label(folder: Path, info: Any) -> tuple[str, str]:
 
 @cache
 def reader(folder: Path, part: str, names: tuple[str, ...]) -> Callable[[int], dict[str, Any]]:
-    """``position -> {name: value}`` of these features alone; images stay encoded."""
+    """``position -> {name: value}`` of only these features. Images stay encoded."""
     library = tfds()
     builder = library.builder_from_directory(folder)
     features = library.features.FeaturesDict({name: builder.info.features[name] for name in names})
@@ -176,13 +177,13 @@ def find(name: str, data_dir: Path) -> Path:
     """The folder of a prepared set.
 
     Raises:
-      FileNotFoundError: there is none; says how it is prepared.
-      ValueError: TFDS knows no set of that name, or is not installed.
+      FileNotFoundError: there is none; the message says how to prepare it.
+      ValueError: TFDS knows no set of this name, or is not installed.
     """
     if not re.fullmatch(r"\w+(/[\w.-]+)?(:\d+\.\d+\.\d+)?", name):
         raise ValueError(
-            f"{PREFIX}NAME must be a name such as {PREFIX}cifar100, with /CONFIG or :VERSION "
-            f"behind it where the set has several (got {PREFIX}{name})"
+            f"{PREFIX}NAME must be a name such as {PREFIX}cifar100, optionally with /CONFIG and "
+            f":VERSION behind it (got {PREFIX}{name})"
         )
     path, _, version = name.partition(":")
     root = data_dir / path
@@ -199,19 +200,19 @@ def find(name: str, data_dir: Path) -> Path:
     except library.core.registered.DatasetNotFoundError:
         raise ValueError(
             f"{PREFIX}{name} must be a name that TensorFlow Datasets knows, or a set prepared in "
-            f"{root} (got neither)"
+            f"{root} (got neither); check the name and --data-dir"
         ) from None
     archives = sorted({info.filename for info in builder.url_infos.values() if info.filename})
     by_hand = " ".join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or "").split())
     raise FileNotFoundError(
         f"{PREFIX}{name} must be prepared in {root} (got no such folder); run: {INSTALL} && "
         f"{command(name, data_dir)} (it downloads what is not in {data_dir}/downloads/manual: "
-        f"{', '.join(archives) or by_hand or 'its archives'})"
+        f"{', '.join(archives) or by_hand or 'the archives of the set'})"
     )
 
 
 def command(name: str, data_dir: Path) -> str:
-    """The command line that prepares a set; TFDS' own wants Apache Beam to start at all."""
+    """The command line that prepares a set. TFDS' own command needs Apache Beam to start."""
     return f"python -c {shlex.quote(preparation(name, data_dir))}"
 
 
@@ -225,14 +226,14 @@ def preparation(name: str, data_dir: Path) -> str:
 
 
 def tfds() -> Any:
-    """TensorFlow Datasets, which imports TensorFlow only where it prepares.
+    """The module of TensorFlow Datasets. It imports TensorFlow only to prepare a set.
 
     Raises:
-      ValueError: it is not installed.
+      ValueError: TensorFlow Datasets is not installed.
     """
     try:
         import tensorflow_datasets
-        import tensorflow_datasets.public_api  # the former only logs what it lacks
+        import tensorflow_datasets.public_api  # the package alone only logs missing modules
     except ImportError as error:
         raise ValueError(
             f"{PREFIX}NAME needs TensorFlow Datasets, which cannot be imported ({error}); run: "

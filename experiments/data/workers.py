@@ -1,4 +1,4 @@
-"""Training images out of files, decoded and augmented ahead of the device by worker processes."""
+"""Training images in files. Worker processes decode and augment them ahead of the device."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..system.devices import Devices
 from .batches import check_batch_size, epoch_order, steps_per_epoch
 from .image_files import ImageFiles
 
-# Batches that every worker holds ready.
+# How many batches every worker holds ready.
 AHEAD = 2
 
 
 class Batches:
-    """The batches of all epochs by their number, for Grain; a process decodes its rows alone."""
+    """The batches of all epochs by number, for Grain. A process decodes only its own rows."""
 
     def __init__(
         self,
@@ -32,15 +32,15 @@ class Batches:
         epochs: int,
         augment: bool,
     ) -> None:
-        """Decodes nothing yet.
+        """Prepares the numbering; decodes nothing yet.
 
         Args:
           files: the images.
-          rows: positions in a batch that this process is to decode.
+          rows: positions in a batch that this process decodes.
           batch_size: images in a whole batch.
           seed: of the order and of the augmentation.
           epochs: passes over the images.
-          augment: whether images are cropped and mirrored at random; else the centre is taken.
+          augment: whether images are cropped and mirrored at random; else their centre is used.
         """
         self.files, self.rows, self.batch_size = files, rows, batch_size
         self.seed, self.augment = seed, augment
@@ -61,15 +61,16 @@ class Batches:
     def _image(self, index: int, epoch: int, place: int) -> np.ndarray:
         if not self.augment:
             return self.files.centre(index)
-        # Numbers of its own for every place in an epoch, whoever decodes it. The order has
-        # [seed, epoch], which a last 0 would not change.
+        # Every place in an epoch has its own random numbers, whichever process decodes it. The last
+        # number is at least 1, because [seed, epoch, 0] gives the numbers of [seed, epoch], which
+        # the order uses.
         return self.files.random_crop(
             index, np.random.default_rng([self.seed, epoch, int(place) + 1])
         )
 
 
 class FromFiles:
-    """Training images that Grain's workers decode, a few batches ahead."""
+    """Training images that Grain's workers decode a few batches ahead."""
 
     def __init__(
         self,
@@ -82,16 +83,16 @@ class FromFiles:
         augment: bool,
         workers: int,
     ) -> None:
-        """Starts no worker yet; `close` ends those that `epoch` starts.
+        """Starts no worker. `epoch` starts them, and `close` ends them.
 
         Args:
           files: the images.
-          devices: where they are wanted.
+          devices: the devices that train.
           batch_size: images a batch, over all processes of the run.
           seed: of the order and of the augmentation.
-          epochs: passes over the images that may be asked for.
+          epochs: the most passes over the images.
           augment: whether images are cropped and mirrored at random.
-          workers: processes that decode; with 0 it is a thread of this one.
+          workers: number of processes that decode; with 0 a thread of this process does.
 
         Raises:
           ValueError: the batch is larger than the training data.
@@ -103,12 +104,12 @@ class FromFiles:
         self._batches = grain.MapDataset.source(source)
         self._devices, self._workers = devices, workers
         self._iterator: Any = None
-        self._next = 0  # the number of the batch that the iterator gives next
+        self._next = 0  # number of the iterator's next batch
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch (from 0), uint8, split over the devices, from one on.
+        """The batches of an epoch (from 0), starting with batch ``first``; see `TrainingData`.
 
-        The workers go on to the next epoch by themselves; another one begins anew.
+        The workers continue with the next epoch by themselves. Any other epoch starts them anew.
         """
         begin = number * self.steps + first
         if self._iterator is None or self._next != begin:
@@ -132,7 +133,7 @@ class FromFiles:
         reading = grain.ReadOptions(num_threads=1, prefetch_buffer_size=AHEAD)
         dataset = self._batches[begin:].to_iter_dataset(reading)
         if self._workers:
-            # Grain asks absl for its flags, which only absl's own start of a program parses.
+            # Grain reads absl's flags, which only a program started by absl parses.
             flags.FLAGS.mark_as_parsed()
             dataset = dataset.mp_prefetch(
                 grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=AHEAD)

@@ -1,4 +1,4 @@
-"""Pairs of layers by name, of one source network or of several."""
+"""Chooses pairs of layers by name, for one source network or several."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from l2t_jax import Outputs, all_pairs
 from l2t_jax.pairs import Pair, check_pairs
 
 PAIR = r"(?:(\d+):)?(\d+)-(\d+)"
-# Stages of a network that has none.
+# A network without stages is divided into this many.
 QUARTERS = 4
 
 
@@ -17,17 +17,17 @@ def choose_pairs(text: str, sources: Sequence[Outputs], target: Outputs) -> list
     """The pairs of layers that ``--pairs`` asks for.
 
     Args:
-      text: ``stages``, ``all``, ``one-to-one`` or ``single``, which hold for each source by itself;
-        or a list such as ``4-0,9-1``, of several sources such as ``0:4-0,1:9-1``.
+      text: ``stages``, ``all``, ``one-to-one`` or ``single``, which apply to each source by itself;
+        or a list such as ``4-0,9-1``, with several sources such as ``0:4-0,1:9-1``.
       sources: shapes of each source's outputs.
-      target: shapes of the target's.
+      target: shapes of the target's outputs.
 
     Returns:
-      The pairs, whose source layers count through all sources' feature maps, as in
+      The pairs. Their source layers count through the feature maps of all sources, as in
       `l2t_jax.concatenate`.
 
     Raises:
-      ValueError: another text, pairs outside the networks, or no pair at all.
+      ValueError: the text has another form, a pair is outside the networks, or there is no pair.
     """
     if re.fullmatch(rf"{PAIR}(,{PAIR})*", text):
         named = [_read(pair, text, len(sources)) for pair in text.split(",")]
@@ -39,12 +39,12 @@ def choose_pairs(text: str, sources: Sequence[Outputs], target: Outputs) -> list
         ]
     else:
         raise ValueError(
-            f"--pairs {text} came; wanted stages, all, one-to-one, single or a list like 4-0,9-1 "
-            "(0:4-0,1:9-1 for several sources)"
+            "--pairs must be stages, all, one-to-one, single or a list like 4-0,9-1 (got "
+            f"{text}); with several sources write 0:4-0,1:9-1"
         )
     starts = first_layers(sources)
     for number, source in enumerate(sources):
-        # Each source by itself: a layer past its last would be the next one's first.
+        # Each source is checked by itself: a layer past its last would be the next source's first.
         own = [pair for owner, pair in named if owner == number]
         if own or not named:
             try:
@@ -55,16 +55,16 @@ def choose_pairs(text: str, sources: Sequence[Outputs], target: Outputs) -> list
 
 
 def _read(pair: str, text: str, sources: int) -> tuple[int, Pair]:
-    """Source and pair that ``S:M-N`` or ``M-N`` names."""
+    """The source and the pair that ``S:M-N`` or ``M-N`` names."""
     number, m, n = re.fullmatch(PAIR, pair).groups()  # type: ignore[union-attr]
     if number is None and sources > 1:
         raise ValueError(
-            f"--pairs {text} came for {sources} sources; wanted the source's number before each "
-            f"pair, such as {sources - 1}:{m}-{n}"
+            f"--pairs must name each pair's source, as there are {sources} sources (got {text}); "
+            f"write its number first, such as {sources - 1}:{m}-{n}"
         )
     if int(number or 0) >= sources:
         raise ValueError(
-            f"--pairs {text} came; wanted sources from 0 to {sources - 1}, not {number}"
+            f"--pairs must name sources from 0 to {sources - 1} (got source {number} in {text})"
         )
     return int(number or 0), (int(m), int(n))
 
@@ -84,9 +84,9 @@ def _by_name(text: str, source: Outputs, target: Outputs) -> list[Pair]:
 
 
 def stages(outputs: Outputs) -> list[int]:
-    """The last feature map of each size: the ends of a network's stages.
+    """The last feature map of each size, where a network's stages end.
 
-    A network of one size throughout, such as a vision transformer, is cut into four.
+    A network whose feature maps all have one size, such as a vision transformer, has four stages.
     """
     sizes = [feature.shape[1:3] for feature in outputs.features]
     count = len(sizes)
@@ -97,6 +97,6 @@ def stages(outputs: Outputs) -> list[int]:
 
 
 def first_layers(sources: Sequence[Outputs]) -> list[int]:
-    """Where each source's feature maps begin in those of all."""
+    """The position of each source's first feature map among those of all sources."""
     counts = [len(source.features) for source in sources]
     return [sum(counts[:number]) for number in range(len(counts))]

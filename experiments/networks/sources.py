@@ -18,10 +18,10 @@ class Sources(NamedTuple):
     """One or several trained networks.
 
     Attributes:
-      names: of each.
-      network: all as one; the network itself where there is one alone.
-      variables: of `network`.
-      outputs: shapes of each one's outputs.
+      names: the networks' names.
+      network: all as one network; with one source, that source.
+      variables: variables of `network`.
+      outputs: shapes of each source's outputs.
     """
 
     names: tuple[str, ...]
@@ -31,12 +31,12 @@ class Sources(NamedTuple):
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """Number of logits of each."""
+        """Number of logits of each source."""
         return tuple(outputs.logits.shape[-1] for outputs in self.outputs)
 
     @property
     def layers(self) -> list[str]:
-        """A name of every feature map of `network`: ``resnet32 4``, of several ``resnet20 1:4``."""
+        """A name for every feature map: ``resnet32 4``, with several sources ``resnet20 1:4``."""
         several = len(self.names) > 1
         return [
             f"{name} {number}:{layer}" if several else f"{name} {layer}"
@@ -46,7 +46,7 @@ class Sources(NamedTuple):
 
 
 def digest(file: Path) -> str:
-    """SHA-256 of a file, which names weights wherever they lie."""
+    """SHA-256 of a file. It identifies weights wherever they are stored."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
@@ -61,15 +61,15 @@ def load(
 
     Args:
       names: as in `zoo.NAMES`; at least one.
-      weights: of each its file.
-      images: shape of a batch that they will see, ``[B, H, W, channels]``.
-      precision: as of `zoo.network`.
+      weights: the file of each.
+      images: shape of an input batch, ``[B, H, W, channels]``.
+      precision: as in `zoo.network`.
 
     Returns:
       The sources.
 
     Raises:
-      ValueError: an unknown name, or a file that does not fit its network.
+      ValueError: a name is unknown, or a file does not fit its network.
       OSError: a file cannot be read.
     """
     loaded = [

@@ -26,7 +26,7 @@ NAMES = (
     f"vit_SIZE_patchN with SIZE = {', '.join(SIZES)} and N pixels"
 )
 
-# Names of the bundled networks' last layers; the last one found is the classifier.
+# Names of the bundled networks' last layers. The last one that is found is the classifier.
 HEADS = ("fc", "head", "classifier", "classifier.6")
 
 
@@ -34,25 +34,28 @@ def network(name: str, classes: int, precision: str = "float32") -> Network:
     """The bundled network of that name.
 
     Args:
-      name: as in `NAMES`. ``resnet18`` and its kin of the same depths are of the ImageNet form,
-        as in the published code; ``cifar-resnet50`` asks for the CIFAR form.
+      name: as in `NAMES`. A depth that both forms of ResNet have means the ImageNet form, as in the
+        published code. ``cifar-resnet50`` means the CIFAR form.
       classes: number of logits.
-      precision: type that the convolutions' operands are rounded to.
+      precision: type to which the convolutions' operands are rounded.
 
     Returns:
       The network.
 
     Raises:
-      ValueError: an unknown name or depth, no class, or a precision that the network lacks.
+      ValueError: the name or depth is unknown, there are no classes, or the network does not have
+        this precision.
     """
     return find(name, precision)(classes)
 
 
 def find(name: str, precision: str = "float32") -> Callable[[int], Network]:
-    """What makes the network of that name from a number of classes; builds none.
+    """A function that builds the network of that name for a number of classes.
+
+    A name is checked without building a network.
 
     Raises:
-      ValueError: an unknown name or depth, or a precision that the network lacks.
+      ValueError: the name or depth is unknown, or the network does not have this precision.
     """
     match = re.fullmatch(r"(vit)_([a-z]+)_patch(\d{1,4})", name)
     if match is not None and match[2] in SIZES and int(match[3]) > 0:
@@ -79,27 +82,29 @@ def load(
 
     Args:
       name: as in `NAMES`.
-      path: a ``.pth``, ``.pth.tar`` or ``.safetensors`` file; gives the number of classes.
-      image_shape: height, width and channels of the images it will see.
-      precision: as of `network`.
+      path: a ``.pth``, ``.pth.tar`` or ``.safetensors`` file. It determines the number of classes.
+      image_shape: height, width and channels of the input images.
+      precision: as in `network`.
 
     Returns:
       The network and its variables.
 
     Raises:
-      ValueError: an unknown name, or a file that does not fit the network.
+      ValueError: the name is unknown, or the file does not fit the network.
       OSError: the file cannot be read.
     """
-    make = find(name, precision)  # an unknown name is told before the file is read
+    make = find(name, precision)  # an unknown name is reported before the file is read
     try:
         state_dict = pytorch.find_state_dict(pytorch.read(path.read_bytes()))
         heads = [head for head in HEADS if f"{head}.weight" in state_dict]
         if not heads:
-            raise ValueError(f"no classifier among the weights; wanted one of {', '.join(HEADS)}")
+            raise ValueError(
+                f"the weights must have a classifier: {', '.join(HEADS)} (got none of these)"
+            )
         shape = state_dict[f"{heads[-1]}.weight"].shape
         if len(shape) != 2 or 0 in shape:
             raise ValueError(
-                f"a classifier of shape {list(shape)} came; wanted [classes, features]"
+                f"the classifier must have the shape [classes, features] (got {list(shape)})"
             )
         found = make(shape[0])
         images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
@@ -107,7 +112,7 @@ def load(
         variables = from_torch(state_dict, like)
     except ValueError as error:
         raise ValueError(f"{path} for {name}: {error}") from None
-    # The only thing PyTorch has no name for is a dropout key, which evaluation does not use.
+    # PyTorch has no name for a dropout key. Evaluation does not use one, so any will do.
     return found, jax.tree.map(
         lambda leaf: jax.random.key(0) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf,
         variables,
@@ -121,8 +126,8 @@ def classes_of(network: Network, variables: Variables, image_shape: tuple[int, .
 
 
 def save(path: Path, variables: Variables) -> None:
-    """Writes a network's weights as safetensors with PyTorch's names, whole or not at all."""
-    # Its own writer gives a file that nobody else may read.
+    """Writes a network's weights as safetensors with PyTorch's names, completely or not at all."""
+    # The file that safetensors writes by itself can be read only by its owner.
     content = safetensors.numpy.save(to_torch(variables))
     with replacing(path) as unfinished:
         unfinished.write_bytes(content)

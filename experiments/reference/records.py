@@ -1,7 +1,7 @@
 """Records of the published implementation's figures: their format, recipe and probes.
 
-A record is an npz file: a JSON ``config``, and the figures of some iterations in float64. Its
-parameters and batches are not stored; they are drawn by a recipe from their names and a seed.
+A record is an npz file. It holds a JSON ``config``, and the figures of some iterations in float64.
+Parameters and batches are not stored: a recipe draws them from their names and a seed.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import numpy as np
 
 from ..system import npz
 
-# Parameters in the published networks' lists that no layer uses.
+# Parameters that the published networks list and no layer uses.
 UNUSED = re.compile(
     r"target\.(alphas\.\d+|new_classifier\.\w+|new_bn\.\d+\.\w+|w\.\d+\.\w+|w\d+\.\w+)"
 )
 
 
 class Config(NamedTuple):
-    """The settings of a record; see the fields' names in its JSON."""
+    """The settings of a record, named as in its JSON."""
 
     source: str
     target: str
@@ -64,7 +64,7 @@ def load(path: Path) -> Record:
       The record.
 
     Raises:
-      ValueError: the file is no npz of plain arrays, or its config misses a setting.
+      ValueError: the file is not an npz file of plain arrays, or its config lacks a setting.
       OSError: the file cannot be read.
     """
     try:
@@ -73,16 +73,16 @@ def load(path: Path) -> Record:
         record = Record(Config(**config), figures)
         check(record.config)
     except KeyError as error:
-        raise ValueError(f"{path}: no key {error.args[0]}; wanted a record") from None
-    # Numbers beyond floats and lists in lists without end are JSON, too.
+        raise ValueError(f"{path} must be a record (got no {error.args[0]} in it)") from None
+    # JSON also allows numbers beyond floats, and lists nested without end.
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{path} is no record: {error!s:.300}") from None
+        raise ValueError(f"{path} must be a record: {error!s:.300}") from None
     pairs = tuple((m, n) for m, n in record.config.pairs)
     return record._replace(config=record.config._replace(pairs=pairs))
 
 
 def check(config: Config) -> None:
-    """Raises a ValueError that names the first setting of a wrong type or out of range."""
+    """Raises a ValueError for the first setting of a wrong type or out of range."""
 
     def integer(value: Any, least: int) -> bool:
         return type(value) is int and value >= least
@@ -95,13 +95,13 @@ def check(config: Config) -> None:
         (
             ("source_classes", "num_classes", "batch", "size", "iterations"),
             lambda v: integer(v, 1),
-            "a whole number from 1 on",
+            "a whole number, 1 or more",
         ),
-        (("T", "seed"), lambda v: integer(v, 0), "a whole number from 0 on"),
+        (("T", "seed"), lambda v: integer(v, 0), "a whole number, 0 or more"),
         (
             ("lr", "momentum", "wd", "meta_lr", "meta_wd", "beta"),
             number,
-            "a number from 0 on",
+            "a number, 0 or more",
         ),
         (
             ("pairs",),
@@ -117,14 +117,14 @@ def check(config: Config) -> None:
         (("family",), lambda v: v in ("small", "large"), "small or large"),
         (("source_weights",), lambda v: v in ("recipe", "checkpoint"), "recipe or checkpoint"),
     ]
-    for names, rule, wanted in rules:
+    for names, rule, what in rules:
         for name in names:
             if not rule(getattr(config, name)):
-                raise ValueError(f"{name} is {getattr(config, name)!r}; wanted {wanted}")
+                raise ValueError(f"{name} must be {what} (got {getattr(config, name)!r})")
 
 
 def draw(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """The recipe's value of a parameter.
+    """The recipe's value for a parameter.
 
     Args:
       name: the published name with its prefix, such as ``source.conv1.weight``.
@@ -149,7 +149,7 @@ def draw(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
 
 
 def draw_all(prefix: str, shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Any]:
-    """`draw` for every name, with the prefix put before it: ``{name: array}``."""
+    """Calls `draw` for every name with the prefix before it: ``{name: array}``."""
     return {name: draw(f"{prefix}.{name}", shape, seed) for name, shape in shapes.items()}
 
 
@@ -163,7 +163,7 @@ def batches(config: Config) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def probe(name: str, tensor: np.ndarray) -> np.ndarray:
-    """The probe of a tensor in PyTorch's layout: ``[‖t‖, Σ t·z]`` with z drawn by its name."""
+    """The probe of a tensor in PyTorch's layout: ``[‖t‖, Σ t·z]`` where z is drawn by its name."""
     seed = zlib.crc32(f"probe:{name}".encode()) & 0x7FFFFFFF
     z = np.random.RandomState(seed).standard_normal(tensor.shape)
     return np.array([np.sqrt(np.sum(tensor**2)), np.sum(tensor * z)])

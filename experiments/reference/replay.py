@@ -1,4 +1,4 @@
-"""Replays a record of the published implementation through the library's public functions."""
+"""Replays a record of the published implementation with the library's public functions."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Replay(NamedTuple):
 
 
 def build(config: records.Config, checkpoint: Path | None) -> Replay:
-    """Networks, parameters and step of a record."""
+    """Builds a record's networks, parameters and step."""
     source = _network(config.source, config.family, config.source_classes)
     target = _network(config.target, config.family, config.num_classes)
     images = jax.ShapeDtypeStruct((config.batch, config.size, config.size, 3), jnp.float64)
@@ -71,7 +71,7 @@ def build(config: records.Config, checkpoint: Path | None) -> Replay:
     if config.source_weights == "recipe":
         source_variables = variables("source", source)
     elif checkpoint is None:
-        raise ValueError("the record was made with trained source weights; wanted --checkpoint")
+        raise ValueError("the record needs trained source weights (got none); give --checkpoint")
     else:
         like = jax.eval_shape(source.init, jax.random.key(0), images)
         state_dict = pytorch.find_state_dict(pytorch.read(checkpoint.read_bytes()))
@@ -118,12 +118,12 @@ def build(config: records.Config, checkpoint: Path | None) -> Replay:
 def _network(name: str, family: str, classes: int) -> Network:
     if family == "small" and (match := re.fullmatch(r"resnet(\d+)", name)):
         return cifar_resnet(int(match[1]), classes)
-    # Dropout cannot be replayed: records of networks that have it were made without.
+    # Dropout cannot be replayed, so records were made without it.
     if family == "small" and (match := re.fullmatch(r"vgg(\d+)(_bn)?", name)):
         return vgg(int(match[1]), classes, batch_norm=bool(match[2]), dropout_rate=0.0)
     if family == "large" and (match := re.fullmatch(r"resnet(\d+)", name)):
         return imagenet_resnet(int(match[1]), classes)
-    raise ValueError(f"unknown network {name!r} in the {family} family; known are {KNOWN[family]}")
+    raise ValueError(f"a network of the {family} family must be {KNOWN[family]} (got {name!r})")
 
 
 def _shapes(like: Variables) -> dict[str, tuple[int, ...]]:
@@ -132,7 +132,7 @@ def _shapes(like: Variables) -> dict[str, tuple[int, ...]]:
 
 
 def record_gradient() -> optax.GradientTransformation:
-    """An optax transformation that changes nothing and whose state is the last gradient."""
+    """An optax transformation that changes nothing. Its state is the last gradient."""
     return optax.GradientTransformation(
         lambda params: jax.tree.map(jnp.zeros_like, params),
         lambda updates, state, params=None: (updates, updates),
@@ -140,11 +140,11 @@ def record_gradient() -> optax.GradientTransformation:
 
 
 class Figures(NamedTuple):
-    """A record's figures, computed anew.
+    """A record's figures, computed again.
 
     Attributes:
-      arrays: whole arrays by the record's keys.
-      probes: for each key with one row a parameter, the rows by the parameters' names.
+      arrays: whole arrays, by the record's keys.
+      probes: for each key with one row a parameter, the rows by parameter name.
       shapes: shapes of the ``target`` and the ``meta`` parameters by name, in PyTorch's layout.
       initial_meta: the meta-parameters before the first iteration, by name.
     """
@@ -156,17 +156,17 @@ class Figures(NamedTuple):
 
 
 def replay(config: records.Config, checkpoint: Path | None) -> Figures:
-    """Computes all figures of a record through the library's public functions.
+    """Computes all figures of a record with the library's public functions.
 
     Args:
       config: the record's settings.
-      checkpoint: the source's trained weights, where the record was made with them.
+      checkpoint: the source's trained weights, if the record was made with them.
 
     Returns:
       The figures.
 
     Raises:
-      ValueError: unknown networks, pairs that do not fit them, or no or unfit weights.
+      ValueError: a network is unknown, or pairs or weights are missing or do not fit.
       OSError: the weights cannot be read.
     """
     run = build(config, checkpoint)

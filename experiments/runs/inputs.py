@@ -1,4 +1,4 @@
-"""The images that a run trains, validates and tests on, as its options say."""
+"""From options to data: what a run trains, validates and tests on."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from ..system.devices import Devices
 
 Splits = splits.Splits[Dataset | ImageFiles]
 
-# Decoded training images of up to this many bytes stay on the device by default.
+# Without --loader, training images up to this many decoded bytes are held on the device.
 MEMORY = 2 * 1024**3
 
 
 def load_splits(options: RunOptions) -> Splits:
-    """Reads the data and divides them as configured.
+    """Reads the data and divides them as the options say.
 
     Returns:
-      The parts. They stay image files if workers will decode them; else they are in memory. Every
-      image has been decoded once, so that no broken image ends the run later.
+      The three parts. Images in files stay there if workers decode the training part; all others
+      are in memory. Every image has been decoded once, so an unreadable one cannot end the run
+      later.
 
     Raises:
-      ValueError: the data do not have the described form, or do not fit the options. The message
-        names all images that cannot be read.
-      OSError: they cannot be read.
+      ValueError: the data have the wrong form or do not fit the options, or images cannot be read;
+        the message names all of these.
+      OSError: the data cannot be read.
     """
     whole = whole_parts(options)
     taken = _taken(whole, options)._replace(data_sha256=digests.of_images(whole.parts()))
@@ -45,12 +46,12 @@ def load_splits(options: RunOptions) -> Splits:
 
 
 def parts_to_use(options: RunOptions) -> Splits:
-    """The three parts with as many images as the options say; no image file is decoded."""
+    """The three parts with as many images as the options ask for. No file is decoded."""
     return _taken(whole_parts(options), options)
 
 
 def _taken(whole: Splits, options: RunOptions) -> Splits:
-    """The parts with as many training images as the options say, checked."""
+    """The parts with as many training images as the options ask for, checked."""
     train = whole.train
     class_names.check_every_class(train, f"--data {options.data}")
     if options.per_class is not None:
@@ -62,7 +63,7 @@ def _taken(whole: Splits, options: RunOptions) -> Splits:
 
 
 def whole_parts(options: RunOptions) -> Splits:
-    """The three parts with all images, whatever --per-class says."""
+    """The three parts before `--per-class` applies."""
     if public_sets.is_public(options.data):
         if options.test_data is not None:
             raise ValueError(
@@ -86,7 +87,14 @@ def whole_parts(options: RunOptions) -> Splits:
 
 
 def check_shape(images: Images, shape: tuple[int, int, int], source: str, owner: str) -> None:
-    """Raises a ValueError unless images have the shape of their owner's images."""
+    """Raises a ValueError unless images have this shape.
+
+    Args:
+      images: the images.
+      shape: height, width and channels.
+      source: what a message calls the images.
+      owner: what a message calls the owner of the shape.
+    """
     if images.image_shape != shape:
         wanted, got = ("x".join(map(str, each)) for each in (shape, images.image_shape))
         raise ValueError(
@@ -97,20 +105,21 @@ def check_shape(images: Images, shape: tuple[int, int, int], source: str, owner:
 def to_evaluate(
     source: str, data_dir: Path, size: int, crop_share: float | None
 ) -> Dataset | ImageFiles:
-    """Images to evaluate on: all of a file or folder, or the test images of a public set.
+    """Images to evaluate on: of a public set the official test part, of other data all.
 
     Args:
-      source: what ``--data`` takes.
-      data_dir: the folder of the public sets.
+      source: data as for ``--data``.
+      data_dir: the folder that holds public sets.
       size: side in pixels that the digits and images in files are scaled to.
-      crop_share: share of the shorter side of images in files that the centre crop keeps.
+      crop_share: how much of a file image's shorter side the centre crop keeps; None for the
+        default, see `crops.share_for`.
 
     Returns:
       The images.
 
     Raises:
-      ValueError: the data do not have the described form.
-      OSError: they cannot be read.
+      ValueError: the data have the wrong form.
+      OSError: the data cannot be read.
     """
     if public_sets.is_public(source):
         images = public_sets.read(source, data_dir, size, crop_share)[1]
@@ -121,13 +130,20 @@ def to_evaluate(
 
 
 def by_workers(options: RunOptions, images: int, *, in_files: bool) -> bool:
-    """Whether workers decode the training images, given their number."""
+    """Whether workers decode the training images.
+
+    Args:
+      options: the run's options.
+      images: number of training images.
+      in_files: whether they are in files.
+    """
     asked = options.loader == "workers" or options.augment == "resized-crop"
     if not in_files:
         if asked:
             option = "--loader workers" if options.loader == "workers" else "--augment resized-crop"
             raise ValueError(
-                f"--data must be a folder of images with {option} (got {options.data})"
+                f"{option} needs images in files (got --data {options.data}); give a folder of "
+                "images"
             )
         return False
     if asked or options.loader == "memory" or options.augment == "crop-flip":
@@ -136,10 +152,7 @@ def by_workers(options: RunOptions, images: int, *, in_files: bool) -> bool:
 
 
 def seeds(seed: int, number: int) -> list[int]:
-    """Seeds of so many independent orders of the training images.
-
-    The first seed is the given one.
-    """
+    """Seeds for several independent orders of the training images. The first is ``seed``."""
     others = np.random.SeedSequence(seed).generate_state(number - 1)
     return [seed, *map(int, others)]
 
@@ -148,15 +161,15 @@ def seeds(seed: int, number: int) -> list[int]:
 def training_data(
     options: RunOptions, train: Dataset | ImageFiles, devices: Devices, seed: int
 ) -> Iterator[TrainingData]:
-    """The training images as batches, in a seed's order; all workers end with the context."""
+    """The training images as batches, in the order of a seed. On exit all workers end."""
     if isinstance(train, Dataset):
         augment = options.augment == "crop-flip" or (
-            # Mirroring changes digits.
+            # A mirrored digit is another sign.
             options.augment == "auto" and options.data != "digits"
         )
         yield InMemory(train, devices, options.batch_size, seed, augment=augment)
         return
-    from ..data.workers import FromFiles  # nothing else needs Grain
+    from ..data.workers import FromFiles  # only this needs Grain
 
     feed = FromFiles(
         train,

@@ -1,4 +1,4 @@
-"""Devices of one process or of several: a batch is split over all, the rest is on each."""
+"""Devices of one process or several. A batch is split over all; everything else is on each."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Devices(NamedTuple):
     """Where a computation runs.
 
     Attributes:
-      replicated: the sharding of what is whole on every device: parameters, states, figures.
-      split: the sharding of a batch: its first axis is divided over the devices.
+      replicated: the sharding of arrays that are whole on every device, such as parameters.
+      split: the sharding of a batch. Its first axis is divided over the devices.
     """
 
     replicated: NamedSharding
@@ -31,39 +31,39 @@ class Devices(NamedTuple):
 
     @property
     def number(self) -> int:
-        """Number of devices, those of other processes included."""
+        """Number of devices, with those of other processes."""
         return self.split.mesh.size
 
     @property
     def kind(self) -> str:
-        """What the devices are, such as ``cpu`` or a product's name."""
+        """The kind of the devices, such as ``cpu`` or a product's name."""
         return self.split.mesh.devices.flat[0].device_kind
 
     def check_batch_size(self, batch_size: int) -> None:
-        """Raises a ValueError for a batch that cannot be divided equally over the devices."""
+        """Raises a ValueError if a batch cannot be divided equally over the devices."""
         below = batch_size // self.number * self.number
         if below != batch_size:
             nearest = " or ".join(str(size) for size in (below, below + self.number) if size)
             raise ValueError(
-                f"--batch-size {batch_size} came; {self.number} devices want a multiple of "
-                f"{self.number}, such as {nearest}"
+                f"--batch-size must be a multiple of {self.number}, the number of devices (got "
+                f"{batch_size}); use {nearest}"
             )
 
     def round_up(self, batch_size: int) -> int:
-        """The next larger batch size that can be divided equally."""
+        """The smallest batch size from this one on that can be divided equally."""
         return -(-batch_size // self.number) * self.number
 
     def rows(self, batch_size: int) -> np.ndarray:
-        """Positions in a batch that this process's devices hold, ascending."""
+        """Positions in a batch that this process's devices hold, in ascending order."""
         parts = self.split.addressable_devices_indices_map((batch_size,)).values()
         return np.sort(np.concatenate([np.arange(batch_size)[part] for part in parts]))
 
     def batch(self, rows: np.ndarray, batch_size: int) -> Array:
-        """A batch on the devices.
+        """Puts a batch on the devices.
 
         Args:
-          rows: the part that `rows` tells, on the host; every process gives its own.
-          batch_size: of the whole batch.
+          rows: this process's part of the batch, on the host; the method `rows` says which.
+          batch_size: size of the whole batch.
 
         Returns:
           The whole batch, split over the devices.
@@ -72,13 +72,13 @@ class Devices(NamedTuple):
         return jax.make_array_from_process_local_data(self.split, rows, shape)
 
     def replicate(self, tree: Any) -> Any:
-        """Arrays, whole on every device; every process gives the same ones."""
+        """Puts whole arrays on every device. Every process must give the same ones."""
         return _replicator(self.replicated)(tree)
 
 
 @lru_cache
 def _replicator(sharding: NamedSharding) -> Callable[[Any], Any]:
-    # Unlike jax.device_put this also takes keys to the devices of other processes.
+    # Unlike jax.device_put, this also moves keys to the devices of other processes.
     return jax.jit(lambda tree: tree, out_shardings=sharding)
 
 
@@ -93,8 +93,8 @@ def one_device() -> Devices:
 
 
 def over(devices: list[jax.Device]) -> Devices:
-    """These devices."""
-    # Axes of the explicit kind, jax's default, would want shardings in every function's types.
+    """The `Devices` made of these."""
+    # With explicit axes, jax's default, every function's types would need shardings.
     mesh: Mesh = jax.make_mesh(
         (len(devices),), ("batch",), axis_types=(AxisType.Auto,), devices=devices
     )
@@ -104,17 +104,17 @@ def over(devices: list[jax.Device]) -> Devices:
 
 
 def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
-    """Joins the processes of a run; comes before anything that asks jax for its devices.
+    """Joins the processes of a run. Call it before anything asks jax for its devices.
 
     Args:
-      coordinator: ``HOST:PORT`` of the first process; ``auto`` where jax finds out by itself (as
-        under Slurm, Open MPI, Kubernetes, on TPU pods); None for a run of one process.
-      processes: how many there are; None with ``auto``.
-      process: which one this is, from 0; None with ``auto``.
+      coordinator: ``HOST:PORT`` of the first process; ``auto`` if jax can find it by itself (under
+        Slurm, Open MPI or Kubernetes, or on TPU pods); None for a run of one process.
+      processes: number of processes; None with ``auto``.
+      process: number of this process, from 0; None with ``auto``.
 
     Raises:
-      ValueError: ``auto``, and jax finds nothing out.
-      RunFailedError: the processes did not come together.
+      ValueError: with ``auto``, jax does not find the other processes.
+      RunFailedError: the processes could not be joined.
     """
     if coordinator is None:
         return
@@ -125,10 +125,11 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
             jax.distributed.initialize(coordinator, processes, process)
     except ValueError as error:
         raise ValueError(
-            f"--coordinator {coordinator} came, but jax did not find the other processes ({error})"
+            "--coordinator must be HOST:PORT where jax does not find the other processes (got "
+            f"{coordinator}: {error}); give also --processes and --process"
         ) from None
     except RuntimeError as error:
-        raise RunFailedError(f"the processes did not come together: {error}") from None
+        raise RunFailedError(f"the processes could not be joined: {error}") from None
 
 
 def is_first_process() -> bool:
@@ -137,7 +138,7 @@ def is_first_process() -> bool:
 
 
 def on_first_process(action: Callable[[], T]) -> T:
-    """Does something in the first process alone; the others wait until it is done.
+    """Does something only in the first process. The others wait until it is done.
 
     Args:
       action: what to do.
@@ -146,8 +147,8 @@ def on_first_process(action: Callable[[], T]) -> T:
       What the action returned, in every process.
 
     Raises:
-      ValueError, OSError: what the action raised, in the first process.
-      RunFailedError: the action raised something, in the other processes.
+      ValueError, OSError: in the first process, the action's error.
+      RunFailedError: in the other processes, if the action raised an error.
     """
     if jax.process_count() == 1:
         return action()
@@ -158,12 +159,12 @@ def on_first_process(action: Callable[[], T]) -> T:
             content = pickle.dumps(action())
         except (ValueError, OSError) as error:
             failure = error
-    # Nobody is left waiting for a first process that has given up.
+    # The others learn of a failure, so that they do not wait forever.
     sizes = np.array([failure is not None, len(content)])
     failed, size = multihost_utils.broadcast_one_to_all(sizes)
     if failure is not None:
         raise failure
     if failed:
-        raise RunFailedError("the first process has failed; its own message says why")
+        raise RunFailedError("the first process has failed; see its message")
     given = np.frombuffer(content.ljust(int(size), b"\0"), np.uint8)
     return pickle.loads(multihost_utils.broadcast_one_to_all(given).tobytes())

@@ -1,14 +1,14 @@
-"""Ends of a run that are nobody's bad input."""
+"""Errors that end a run although its input was good."""
 
 
 class RunFailedError(RuntimeError):
-    """A run that began with good input could not go on."""
+    """A run with good input could not continue."""
 
 
 class InterruptedRunError(RuntimeError):
-    """A run was asked to end, and did."""
+    """A signal asked a run to end, and it has ended."""
 
     def __init__(self, message: str, signal: int) -> None:
-        """With what to tell, and the signal's number."""
+        """Keeps the message and the signal's number."""
         super().__init__(message)
         self.signal = signal

@@ -1,6 +1,6 @@
-"""Says in one line what is missing where the commands' packages are not installed.
+"""Says in one line which packages of the commands are not installed.
 
-Commands import this module before all others; what a command imports itself would end it in a
+Commands import this module before all others. Otherwise a missing package would end them in a
 traceback.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib.util
 import sys
 
-# What the extra `experiments` installs, and the name that each is imported by. TensorFlow Datasets
-# is not among them: `data.tfds` asks for it where a set of it is read.
+# The packages of the extra `experiments`, each with the name of its module. TensorFlow Datasets is
+# not among them: `data.tfds` checks for it when it reads one of its sets.
 PACKAGES = {
     "absl-py": "absl",
     "grain": "grain",
@@ -26,10 +26,10 @@ INSTALL = 'pip install "l2t_jax[experiments]"'
 
 
 def is_installed(module: str) -> bool:
-    """Whether a module can be found; it is not imported."""
+    """Whether a module can be found. It is not imported."""
     try:
         return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # of the package that it is in
+    except (ImportError, ValueError):  # the package that holds it is missing
         return False
 
 

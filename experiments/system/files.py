@@ -1,4 +1,4 @@
-"""Files: claimed by one process, written whole or not at all, and their checksums."""
+"""Files: claims by one process, complete writing, and checksums."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import numpy as np
 
 @contextlib.contextmanager
 def claim(path: Path) -> Iterator[BinaryIO | None]:
-    """Opens a file to append to, for one process and its children alone.
+    """Opens a file to append to, only for one process and its children.
 
-    The claim ends with the last process that has the file open, however that ends.
+    The claim ends when the last process that has the file open ends, in whatever way.
 
     Yields:
-      The file; None where it is claimed already.
+      The file; None if another process has claimed it.
     """
     with path.open("ab") as file:
         try:
@@ -33,7 +33,7 @@ def claim(path: Path) -> Iterator[BinaryIO | None]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes indented JSON, whole or not at all; floats keep every digit."""
+    """Writes indented JSON, completely or not at all. Floats keep every digit."""
     text = json.dumps(plain(content, digits=17), indent=2) + "\n"
     with replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
@@ -41,9 +41,9 @@ def write_json(path: Path, content: Any) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Another path to write to; what is there at the end takes the first one's place at once.
+    """A temporary path to write to. At the end its file replaces ``path`` in one step.
 
-    After an error nothing is left there.
+    After an error the temporary file is removed and ``path`` is unchanged.
     """
     unfinished = path.with_name(f".{path.name}.part")
     try:
@@ -54,7 +54,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def checksums(folder: Path) -> str:
-    """Checksum and name of every file below a folder, in a line each."""
+    """One line for every file below a folder: its SHA-256 and its name."""
     lines = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with path.open("rb") as file:
@@ -64,7 +64,7 @@ def checksums(folder: Path) -> str:
 
 
 def plain(value: Any, digits: int = 7) -> Any:
-    """The value in JSON's types, floats rounded to so many digits (float32 has 7)."""
+    """The value in JSON's types. Floats are rounded to so many digits (float32 has 7)."""
     if isinstance(value, dict):
         return {key: plain(item, digits) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -72,7 +72,7 @@ def plain(value: Any, digits: int = 7) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist(), digits)
     if isinstance(value, float) and math.isnan(value):
-        return None  # JSON has no such number
+        return None  # JSON has no NaN
     if isinstance(value, float):
         return float(f"{value:.{digits}g}")
     return str(value) if isinstance(value, Path) else value

@@ -1,4 +1,4 @@
-"""What a run was made with: versions and devices."""
+"""The versions and devices that a run used."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "l2t_jax")
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that compute."""
+    """Versions of Python and of the packages that affect the numbers."""
     return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
 
 
 def _version(package: str) -> str:
     try:
         return metadata.version(package)
-    except metadata.PackageNotFoundError:  # the checkout itself, on the path alone
+    except metadata.PackageNotFoundError:  # a checkout that is only on the path
         return "not installed"
 
 
 def hardware(devices: Devices) -> dict[str, Any]:
-    """The kind and number of the devices, over how many processes, and this machine's cores."""
+    """The devices' kind and number, the number of processes, and this machine's cores."""
     return {
         "kind": devices.kind,
         "number": devices.number,

@@ -1,4 +1,4 @@
-"""Signals that ask a program to end, collected until it is a good time to."""
+"""Collects signals that ask a program to end, so that it can end at a good time."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def collected() -> Iterator[list[int]]:
-    """Collects Ctrl-C, a request to end and the end of the terminal, instead of ending at once.
+    """Collects SIGINT (Ctrl-C), SIGTERM and SIGHUP, which else end the program at once.
 
-    Comes in the main thread alone.
+    It works only in the main thread.
 
     Yields:
-      The numbers of those that came; the list grows.
+      The numbers of the signals received so far. The list grows.
     """
-    came: list[int] = []
-    # One that is ignored, as under nohup, stays so.
+    received: list[int] = []
+    # A signal that is ignored, as under nohup, stays ignored.
     numbers = [
         number
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         if signal.getsignal(number) != signal.SIG_IGN
     ]
     before = [
-        signal.signal(number, lambda number, frame: came.append(number)) for number in numbers
+        signal.signal(number, lambda number, frame: received.append(number)) for number in numbers
     ]
     try:
-        yield came
+        yield received
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""The real training loop's pace beside that of its bare step."""
+"""Compares the speed of the training loop with that of its bare step."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def seconds_per_step(
 ) -> tuple[list[float], list[float]]:
     """Times a plain step in `loop.train`, with data, augmentation and metrics, and by itself.
 
-    Epochs of the loop and as many bare steps take turns.
+    Epochs of the loop and the same number of bare steps take turns.
 
     Args:
-      target: the network to train, of 10 classes.
+      target: the network to train, with 10 classes.
       side: the images' height and width in pixels.
       batch: images a step.
       repeats: number of turns.
 
     Returns:
-      Seconds a step of each turn, in the loop and bare.
+      Seconds a step in the loop and bare, for each turn.
     """
     generator = np.random.default_rng(0)
 
@@ -60,7 +60,7 @@ def seconds_per_step(
         bare.append((time.perf_counter() - begin) / EPOCH)
         in_loop.append(epoch.seconds / EPOCH)
 
-    # The smallest validation part, as the time of an epoch has that of its evaluation in it.
+    # The validation part is as small as can be, because an epoch's time includes its evaluation.
     schedule = loop.Schedule(1 + repeats, lambda epoch: 0.01, seed=0)
     loop.train(compiled, None, training, images(1), images(1), schedule, on_epoch=on_epoch)
-    return in_loop[1:], bare[1:]  # compilation is in the first
+    return in_loop[1:], bare[1:]  # the first turn includes compilation

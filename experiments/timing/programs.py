@@ -1,4 +1,4 @@
-"""What the benchmark times: compiled programs of the paper's two settings."""
+"""The programs that the benchmark times: compiled, in the paper's two settings."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Setting(NamedTuple):
     """Networks, pairs and images.
 
     Attributes:
-      words: what it is.
+      words: its description.
       source: the source network.
-      target: the target network, of 10 classes.
+      target: the target network, with 10 classes.
       pairs: the pairs of layers.
       side: the images' height and width in pixels.
-      operands: what the convolutions' operands are rounded to; None: not at all.
+      operands: type to which the convolutions' operands are rounded; None for no rounding.
     """
 
     words: str
@@ -52,7 +52,7 @@ def setting(name: str, precision: str) -> Setting:
     Args:
       name: ``small`` for ResNet-32 to VGG-9-BN at 32x32, ``large`` for ResNet-34 to ResNet-18 at
         224x224.
-      precision: ``float32`` or ``bfloat16``, of the convolutions' operands.
+      precision: of the convolutions' operands, ``float32`` or ``bfloat16``.
 
     Returns:
       The setting.
@@ -82,8 +82,8 @@ class Program(NamedTuple):
 
     Attributes:
       call: runs it once, to the end.
-      gflop: floating-point operations by the compiler's count, in 10^9; None where unknown.
-      temporaries: bytes of temporary buffers; None where unknown.
+      gflop: the compiler's count of floating-point operations, in 10^9; None if unknown.
+      temporaries: size of the temporary buffers in bytes; None if unknown.
     """
 
     call: Callable[[], Any]
@@ -92,20 +92,20 @@ class Program(NamedTuple):
 
 
 def iteration(mode: str, steps: int, pairs: int) -> str:
-    """What a whole iteration is called in the table."""
+    """The name of a whole iteration in the table."""
     return f"iteration, {mode}, T={steps}, {pairs} pair{'s' * (pairs > 1)}"
 
 
 def build(
     chosen: Setting, batch: int, iterations: list[tuple[str, int, int]], *, torch: bool
 ) -> Iterator[tuple[str, Program]]:
-    """Compiles programs one by one; the plain step comes first.
+    """Compiles programs one by one, with the plain step first.
 
     Args:
       chosen: networks, pairs and image size.
       batch: images a step.
-      iterations: mode, number of virtual matching steps and number of pairs of each iteration.
-      torch: whether the plain step is wanted in PyTorch too, which has the small setting alone.
+      iterations: for each iteration its mode, number of virtual matching steps and number of pairs.
+      torch: whether to add the plain step in PyTorch. It exists only for the small setting.
 
     Yields:
       Each program's name, and the program.
@@ -139,7 +139,7 @@ def build(
         method = l2t_jax.l2t(
             source,
             target,
-            pairs[-number:],  # the deepest is always among them: all of the target is run
+            pairs[-number:],  # with the deepest pair, so that all of the target runs
             optimizer=SGD,
             meta_optimizer=ADAM,
             unroll_steps=steps,
@@ -160,7 +160,7 @@ def compiled(function: Callable[..., Any], *arguments: Any) -> Program:
 
 
 def matrix_product(operands: str | None) -> Program:
-    """A product of two large matrices: what the hardware can do at that precision."""
+    """A product of two large matrices. It shows what the hardware can do at this precision."""
     matrix = jax.random.normal(jax.random.key(0), (SIDE, SIDE), operands or jnp.float32)
     return compiled(lambda x: jnp.matmul(x, x, preferred_element_type=jnp.float32), matrix)
 

@@ -1,4 +1,4 @@
-"""Classifying images with a network in evaluation mode, batch by batch."""
+"""Classifies images with a network in evaluation mode, batch by batch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def compile_evaluation(
     Args:
       network: the network.
       devices: where it runs.
-      read: what is wanted of the logits, arrays of a row an image.
+      read: what to compute from the logits: arrays with one row an image.
 
     Returns:
       ``(variables, uint8 images) -> read(logits)``.
@@ -44,15 +44,15 @@ def compile_evaluation(
 
 
 def batches(devices: Devices, images: Images, batch_size: int = 500) -> Iterator[tuple[Array, int]]:
-    """All images in their order, in batches of one shape.
+    """All images in order, in batches of the same shape.
 
     Args:
-      devices: where they are wanted.
+      devices: where the batches go.
       images: the images.
       batch_size: images a batch, rounded up to a multiple of the devices.
 
     Yields:
-      A uint8 batch, and how many images it has; the rest of the last one is padding.
+      A uint8 batch, and its number of images. The rest of the last batch is padding.
     """
     total = len(images.labels)
     batch_size = devices.round_up(min(batch_size, total))
@@ -72,19 +72,19 @@ def predict(
     batch_size: int = 500,
     on_batch: Callable[[int], object] = lambda images: None,
 ) -> Any:
-    """What a network says of every image.
+    """A network's outputs for every image.
 
     Args:
       evaluate: from `compile_evaluation`, for the same devices.
       devices: where it runs.
-      variables: the network's.
-      images: what to classify; never more than three batches are held at once.
+      variables: the network's variables.
+      images: what to classify. At most three batches are in memory at once.
       batch_size: images a forward pass, rounded up to a multiple of the devices.
       on_batch: called after each batch with its number of images.
 
     Returns:
-      What ``evaluate`` gives, in arrays of a row an image: class numbers, ``[N]``, if it is not
-      told otherwise.
+      What ``evaluate`` returns, in arrays with one row an image. With `best_class` these are class
+      numbers, ``[N]``.
     """
     predictions: list[Any] = []
     for batch, count in batches(devices, images, batch_size):
@@ -102,6 +102,6 @@ def accuracy(
     variables: Variables,
     images: Images,
 ) -> float:
-    """Share of the images classified right, from 0 to 1."""
+    """Share of the images classified correctly, from 0 to 1."""
     predictions = predict(evaluate, devices, variables, images)
     return float(np.mean(predictions == images.labels))

@@ -1,4 +1,4 @@
-"""A method's jitted functions, as the training loop calls them."""
+"""A method's jitted functions, in the form that the training loop calls."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ from .evaluation import compile_evaluation
 
 
 class Compiled(NamedTuple):
-    """A method's jitted functions; one set serves any number of runs of the same shapes.
+    """A method's jitted functions. One set serves any number of runs with the same shapes.
 
     Attributes:
-      devices: where they run; batches are split over these, all else is whole on each.
+      devices: where they run. Batches are split over these; everything else is on each device.
       init: ``(key, source_variables, uint8 batch) -> state``.
       step: ``(state, source_variables, uint8 batches) -> (state, info, whether all figures are
-        finite)``. The batches are a tuple: the one to train on and, where the method takes one,
-        an outer batch. The state that goes in is donated: its memory is used again, and it cannot
-        be read any more.
+        finite)``. The batches are a tuple: one to train on and, if the method needs it, an outer
+        batch. The input state is donated: its memory is reused, so do not read it afterwards.
       evaluate: ``(variables, uint8 images) -> classes``, in evaluation mode.
     """
 
@@ -42,13 +41,13 @@ class Compiled(NamedTuple):
 def compile_method(
     method: Method, target: Network, devices: Devices, *, drop: bool = False
 ) -> Compiled:
-    """Wraps a method and its target network for `train`; nothing is compiled before it is called.
+    """Wraps a method and its target network for `train`. Each function compiles at its first call.
 
     Args:
-      method: the method, over an optimiser made with `optax.inject_hyperparams`.
+      method: the method, with an optimiser made with `optax.inject_hyperparams`.
       target: the network that the method trains.
       devices: where to run it.
-      drop: whether a step with figures that are not finite leaves the state as it was.
+      drop: whether a step with figures that are not finite keeps the state unchanged.
 
     Returns:
       The jitted functions.
@@ -77,20 +76,20 @@ def compile_method(
 
 
 def normalised(batch: Batch) -> Batch:
-    """A batch of uint8 images as the networks take it."""
+    """A batch of uint8 images in the form of a network's input."""
     return batch._replace(images=normalise(batch.images))
 
 
 def first_state(
     compiled: Compiled, source_variables: Variables | None, training: TrainingData, seed: int
 ) -> Any:
-    """The method's state before the first step; the training data give shapes only."""
+    """The method's state before the first step. Of the training data only the shapes matter."""
     key = jax.random.split(jax.random.key(seed))[0]
     return compiled.init(key, source_variables, blank(compiled, training))
 
 
 def blank(compiled: Compiled, training: TrainingData) -> Batch:
-    """A batch of the training data's form."""
+    """A batch of zeros in the shapes of the training data."""
     size, rows = training.batch_size, len(compiled.devices.rows(training.batch_size))
     return Batch(
         compiled.devices.batch(np.zeros((rows, *training.image_shape), np.uint8), size),
@@ -101,10 +100,10 @@ def blank(compiled: Compiled, training: TrainingData) -> Batch:
 def with_learning_rate(state: Any, lr: float, devices: Devices) -> Any:
     """The state with another learning rate in its optimiser (`optax.inject_hyperparams`).
 
-    All other arrays are those of the given state, which a step takes with them.
+    All other arrays are shared with the given state. A step that donates one donates both.
     """
     old = state.opt_state.hyperparams
-    # Placed like the rest of the state; else the step would be compiled once more for it.
+    # Placed like the rest of the state; otherwise the step would be compiled again.
     rate = devices.replicate(jnp.asarray(lr, old["learning_rate"].dtype))
     new = old | {"learning_rate": rate}
     return state._replace(opt_state=state.opt_state._replace(hyperparams=new))

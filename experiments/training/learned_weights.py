@@ -1,4 +1,4 @@
-"""What trained meta-networks transfer where, averaged over images."""
+"""The weights that trained meta-networks give to channels and pairs, averaged over images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Transferred(NamedTuple):
 
     Attributes:
       pairs: the pairs (source layer, target layer).
-      channels: mean channel weights of each pair, ``[C]``; they add up to 1.
+      channels: mean channel weights of each pair, ``[C]``, with the sum 1.
       pair_weights: mean λ of each pair, ``[pairs]``.
     """
 
@@ -46,16 +46,16 @@ def mean_weights(
     images: Images,
     devices: Devices,
 ) -> Transferred:
-    """Both meta-networks' weights, averaged over images.
+    """The weights of both meta-networks, averaged over images.
 
     Args:
       source: the source network.
-      source_variables: its variables.
-      what: the channel weights' network.
-      where: the pair weights' network.
-      meta_params: parameters of both.
-      pairs: the pairs they were trained on.
-      images: what to average over; as they are, not augmented.
+      source_variables: the source's variables.
+      what: the network of the channel weights.
+      where: the network of the pair weights.
+      meta_params: parameters of both networks.
+      pairs: the pairs on which they were trained.
+      images: the images to average over. They are not augmented.
       devices: where to run.
 
     Returns:
@@ -66,7 +66,7 @@ def mean_weights(
     """
 
     def sums(variables: Variables, params: MetaParams, images: Array, count: int) -> Any:
-        """Sums over the first ``count`` images; the rest is padding."""
+        """Sums over the first ``count`` images. The rest is padding."""
         features = source.apply(variables, normalise(images), train=False).features
         pooled = pool_pairs(features, pairs)
         counted = (jnp.arange(len(images)) < count)[:, None]
@@ -87,7 +87,7 @@ def mean_weights(
 
 
 def write(path: Path, means: Transferred) -> None:
-    """Writes an npz file: ``pairs``, ``pair_weights``, and an array ``M-N`` for each pair."""
+    """Writes an npz file with ``pairs``, ``pair_weights``, and an array ``M-N`` for each pair."""
     arrays = {"pairs": np.array(means.pairs), "pair_weights": means.pair_weights}
     for (m, n), weights in zip(means.pairs, means.channels, strict=True):
         arrays[f"{m}-{n}"] = weights
@@ -95,30 +95,34 @@ def write(path: Path, means: Transferred) -> None:
 
 
 def read(path: Path) -> Transferred:
-    """Reads what `write` wrote.
+    """Reads a file that `write` has written.
 
     Raises:
-      ValueError: the file is of another form.
-      OSError: it cannot be read.
+      ValueError: the file has another form.
+      OSError: the file cannot be read.
     """
     arrays = npz.read(path)
     try:
         listed, pair_weights = arrays["pairs"], arrays["pair_weights"]
         if listed.dtype.kind not in "iu" or listed.shape[1:] != (2,):
             raise ValueError(
-                f"{path}: pairs of shape {listed.shape} and type {listed.dtype} came; wanted "
-                "integers [pairs, 2]"
+                f"{path}: pairs must be integers [pairs, 2] (got shape {listed.shape} and type "
+                f"{listed.dtype})"
             )
         pairs = [(int(m), int(n)) for m, n in listed]
         channels = [arrays[f"{m}-{n}"] for m, n in pairs]
     except KeyError as error:
-        raise ValueError(f"{path} has no {error}, only {', '.join(arrays):.200}") from None
+        raise ValueError(
+            f"{path} must have the array {error} (got {', '.join(arrays):.200})"
+        ) from None
     for weights in (pair_weights, *channels):
         if weights.dtype.kind != "f" or weights.ndim != 1 or not weights.size:
             raise ValueError(
-                f"{path}: weights of shape {weights.shape} and type {weights.dtype} came; wanted "
-                "a list of floats"
+                f"{path}: weights must be a list of floats (got shape {weights.shape} and type "
+                f"{weights.dtype})"
             )
     if len(pair_weights) != len(pairs):
-        raise ValueError(f"{path}: {len(pair_weights)} weights for {len(pairs)} pairs came")
+        raise ValueError(
+            f"{path}: pair_weights must be {len(pairs)}, one a pair (got {len(pair_weights)})"
+        )
     return Transferred(pairs, channels, pair_weights)

@@ -1,4 +1,4 @@
-"""The training loop: epochs of jitted steps, the best epoch."""
+"""The training loop: it runs epochs of jitted steps and keeps the best epoch."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Schedule(NamedTuple):
     """How long and how fast to train.
 
     Attributes:
-      epochs: passes over the training data.
-      rate: learning rate of an epoch (from 0), such as `experiments.training.schedules` gives.
-      seed: of the initialisation.
+      epochs: number of passes over the training data.
+      rate: epoch (from 0) → learning rate; see `experiments.training.schedules`.
+      seed: seed of the initialisation.
     """
 
     epochs: int
@@ -37,16 +37,16 @@ class Schedule(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a run gave.
+    """The result of a run.
 
     Attributes:
       epochs: every epoch.
       best_epoch: the first epoch with the highest validation accuracy.
-      test_accuracy: share of the test images classified right after the best epoch.
+      test_accuracy: share of the test images classified correctly after the best epoch.
       variables: the target's variables after the best epoch.
       state: the method's state after the last epoch.
-      dropped: batches that were dropped, since their figures were not finite.
-      seconds: duration of it all, compilation, validation and test included.
+      dropped: number of dropped batches, whose figures were not finite.
+      seconds: duration of the whole run, with compilation, validation and test.
     """
 
     epochs: list[Epoch]
@@ -76,30 +76,30 @@ def train(
     """Trains a target network and tests it at its best validation epoch.
 
     Args:
-      compiled: the method, from `experiments.training.jitted`; with ``drop`` where batches may be
+      compiled: the method, from `experiments.training.jitted`; made with ``drop`` if batches may be
         dropped.
-      source_variables: the frozen source's variables; None where the method has no source.
+      source_variables: the frozen source's variables; None if the method has no source.
       training: the data to train on, on the same devices.
       validation: the data that choose the best epoch.
       test: the data to test on.
-      schedule: how long and how fast.
-      outer: where the method is to have an outer batch at each step, what that comes from; as
-        many batches an epoch.
-      begin: where an earlier run of the same arguments was; the result is that of a run that was
-        never cut.
-      drop_at_most: how many batches may be dropped whose figures are not finite.
-      on_step: called with each step's number in its epoch and its info, one step late so that the
-        device never waits.
+      schedule: how long and how fast to train.
+      outer: the data for the outer batches, with as many batches an epoch; None if the method takes
+        no outer batch.
+      begin: the point that an earlier run with the same arguments reached. The result is that of a
+        run without a break.
+      drop_at_most: how many batches with figures that are not finite may be dropped.
+      on_step: called with each step's number in its epoch and its info. The call comes one step
+        late, so that the device never waits.
       on_epoch: called after each epoch.
-      on_point: called after each step and each epoch with a function that gives the `Point` that
-        the run is at, and whether an epoch has ended. It may raise to end the run.
+      on_point: called after each step and each epoch. Its arguments are a function that returns the
+        run's current `Point`, and whether an epoch has ended. It may raise to end the run.
 
     Returns:
       The result.
 
     Raises:
       ValueError: an image cannot be read.
-      RunFailedError: a figure became infinite or no number.
+      RunFailedError: a figure became infinite or not a number.
     """
     source_variables = compiled.devices.replicate(source_variables)
     if begin is None:
@@ -136,7 +136,7 @@ def train(
 
 
 class Training:
-    """A run at work: what changes from step to step."""
+    """The part of a run that changes from step to step."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class Training:
         drop_at_most: int,
         on_step: Callable[[int, Any], None],
     ) -> None:
-        """At a point, with the arguments of `train`; all arrays are on the devices."""
+        """Starts at a point, with the arguments of `train`. All arrays must be on the devices."""
         self._compiled, self._source_variables = compiled, source_variables
         self._drop_at_most, self._on_step = drop_at_most, on_step
         self.state, self.best, self.epoch, self.step = (
@@ -162,14 +162,14 @@ class Training:
         self._unread: tuple[Any, Array] | None = None
 
     def take(self, batches: tuple[Batch, ...]) -> None:
-        """One step; what the one before saw is read meanwhile."""
+        """Starts a step, and meanwhile reads the info of the step before."""
         self.state, info, finite = self._compiled.step(self.state, self._source_variables, batches)
         self._read()
         self.step += 1
         self._unread = info, finite
 
     def point(self) -> Point:
-        """Where the run is; all steps before it are checked."""
+        """The point that the run has reached. All steps before it have been checked."""
         self._read()
         now = time.perf_counter()
         return Point(
@@ -185,28 +185,31 @@ class Training:
         )
 
     def means(self) -> dict[str, Any]:
-        """Means of the figures of the epoch's steps."""
+        """Means of each figure over the epoch's steps."""
         self._read()
         if not self._infos:
-            raise RunFailedError(f"every batch of epoch {self.epoch + 1} was dropped")
+            raise RunFailedError(
+                f"every batch of epoch {self.epoch + 1} was dropped, as no figure was finite; "
+                "try a lower --lr"
+            )
         return step_info.means(self._infos)
 
     def end_epoch(self, lr: float, means: dict[str, Any], val_accuracy: float) -> Epoch:
-        """Enters the epoch in the books."""
+        """Records the epoch and goes to the next one."""
         now = time.perf_counter()
         epoch = Epoch(self.epoch + 1, lr, now - self._epoch_begun, means, val_accuracy)
         self._epochs.append(epoch)
         if best_epoch(self._epochs) is epoch:
-            # A copy: the next step takes the state's own arrays.
+            # A copy, because the next step reuses the memory of the state's arrays.
             self.best = jax.tree.map(jnp.copy, target_variables(self.state))
         self.epoch, self.step, self._infos, self._epoch_begun = self.epoch + 1, 0, [], now
         return epoch
 
     def _read(self) -> None:
-        """Reads what the latest step saw.
+        """Reads the info of the latest step.
 
         Raises:
-          RunFailedError: it is not finite, and no more batches may be dropped.
+          RunFailedError: a figure is not finite, and no more batches may be dropped.
         """
         if self._unread is None:
             return

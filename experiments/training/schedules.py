@@ -12,6 +12,9 @@ def cosine(lr: float, epochs: int) -> Callable[[int], float]:
 
 
 def step_decay(lr: float, epochs: int) -> Callable[[int], float]:
-    """Learning rate of an epoch (from 0): ``lr``, a tenth from half of the epochs on, and a
-    hundredth from three quarters on."""
+    """Learning rate of an epoch (from 0), in three steps.
+
+    ``lr`` in the first half of the epochs, ``lr / 10`` until three quarters of them, then
+    ``lr / 100``.
+    """
     return lambda epoch: lr / 10 ** ((2 * epoch >= epochs) + (4 * epoch >= 3 * epochs))

@@ -1,4 +1,4 @@
-"""Where a training run is: all that it needs to go on exactly."""
+"""The state of a training run at one point: all that is needed to resume it exactly."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 
 class Epoch(NamedTuple):
-    """What an epoch gave.
+    """The result of an epoch.
 
     Attributes:
       epoch: its number, from 1.
       lr: its learning rate.
-      seconds: its duration, evaluation included.
-      train: means over its steps of the method's info, by name.
-      val_accuracy: share of the validation images classified right after it.
+      seconds: its duration with the evaluation.
+      train: means of the method's info over its steps, by name.
+      val_accuracy: share of the validation images classified correctly after it.
     """
 
     epoch: int
@@ -24,18 +24,18 @@ class Epoch(NamedTuple):
 
 
 class Point(NamedTuple):
-    """What a run is between two steps.
+    """The state of a run between two steps.
 
     Attributes:
       state: the method's state.
-      best: the target's variables after the best epoch so far; None before the first one's end.
-      infos: the method's infos of this epoch's steps so far, on the host, one after the other.
-      epoch: the epoch, from 0; that of the last is over where it is the number of epochs.
-      step: the steps taken in it.
-      epochs: the epochs before it.
-      dropped: batches that were dropped so far, since their figures were not finite.
+      best: the target's variables after the best epoch so far; None before the first epoch ends.
+      infos: the method's infos of this epoch's steps so far, in order, on the host.
+      epoch: the epoch, from 0. After the last epoch it is the number of epochs.
+      step: number of steps taken in this epoch.
+      epochs: the epochs before this one.
+      dropped: number of batches dropped so far, whose figures were not finite.
       epoch_seconds: duration of this epoch so far.
-      seconds: duration of it all so far.
+      seconds: duration of the run so far.
     """
 
     state: Any

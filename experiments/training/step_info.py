@@ -1,4 +1,4 @@
-"""What the figures of steps say: whether all are finite, which is not, and their means."""
+"""The figures of steps: whether they are finite, which one is not, and their means."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-# A step's figures in the order in which one spoils the next, and what people call them.
+# A step's figures, each with its name in messages. A bad figure spoils those after it.
 NAMES = {
     "task_loss": "the task's loss",
     "matching_loss": "the matching loss",
@@ -20,12 +20,12 @@ NAMES = {
     "outer_loss": "the outer loss",
     "meta_gradient_norm": "the meta-gradient's norm",
 }
-# Only in iterations with a meta-step; else NaN on purpose.
+# These are NaN on purpose in iterations without a meta-step.
 IN_META_STEPS = ("outer_loss", "meta_gradient_norm")
 
 
 def all_finite(info: Any) -> Array:
-    """Whether all that a step computed is finite, a bool scalar; for use under jit.
+    """Whether all figures of a step are finite: a bool scalar, for use under jit.
 
     Args:
       info: a method's info.
@@ -38,10 +38,10 @@ def all_finite(info: Any) -> Array:
 
 
 def first_not_finite(info: Any) -> str:
-    """Which of a step's figures went wrong first, and what it is, such as ``the loss became nan``.
+    """Names the first bad figure of a step, and its value, such as ``the loss became nan``.
 
     Args:
-      info: a method's info on the host, for which `all_finite` is false.
+      info: a method's info on the host. `all_finite` must be false for it.
     """
     figures = info._asdict()
     for name, called in NAMES.items():
@@ -53,13 +53,13 @@ def first_not_finite(info: Any) -> str:
             bad = np.asarray(values)[~np.isfinite(values)]
             if bad.size:
                 return f"{called}{part and ' '}{part} became {bad[0]}"
-    raise AssertionError(f"all of {figures} is finite")
+    raise AssertionError(f"a figure must not be finite (got {figures})")
 
 
 def means(infos: list[Any]) -> dict[str, Any]:
-    """Means over steps of each figure; the score is called what it is here, ``accuracy``.
+    """Means of each figure over steps. The score is called ``accuracy`` here.
 
-    What a step did not have is NaN, and the mean is over the others.
+    A figure that a step does not have is NaN and does not count.
 
     Args:
       infos: methods' infos on the host.
@@ -69,7 +69,7 @@ def means(infos: list[Any]) -> dict[str, Any]:
 
 
 def mean_of_numbers(values: np.ndarray) -> np.ndarray:
-    """The mean over the first axis of what is not NaN there; NaN where all is."""
+    """The mean over the first axis without NaN; NaN where there is nothing else."""
     numbers = ~np.isnan(values)
     total = np.sum(values, axis=0, where=numbers)
     return np.where(np.any(numbers, axis=0), total / np.maximum(np.sum(numbers, axis=0), 1), np.nan)

@@ -100,9 +100,16 @@ def test_the_results_division_divides(tmp_path, monkeypatch):
             assert len(part["images"]) == 10 * count
 
 
+def test_the_wrong_sums_of_the_precision_page_are_right_with_the_library(capsys):
+    (code,) = blocks("precision.md")
+    exec(code, {})
+    assert capsys.readouterr().out == "0 wrong\n"
+
+
 def test_every_page_with_code_is_tested():
     """Each by a test of its own, here or in test_readme.py."""
     tested = {"README.md", "networks.md", "pieces.md", "tutorial.md", "data.md", "results.md"}
+    tested.add("precision.md")
     assert {page.name for page in pages.PAGES if pages.python(page)} == tested
 
 

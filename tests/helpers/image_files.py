@@ -172,9 +172,9 @@ CONVERTED = {
 
 
 COLOURS_PNG = CONVERTED["colours.png"][0]
-FORMATS = "no image in one of the formats PNG, JPEG"
-BOMB = "a decompression bomb of more than 89478485 pixels"
-DEPTH = "greys of 32 bits, without a known white; wanted 8 or 16 bits"
+FORMATS = "not an image in one of the formats PNG, JPEG"
+BOMB = "more than 89478485 pixels (a decompression bomb)"
+DEPTH = "got 32"
 CUT = "truncated|broken data stream|could not create decoder object|unrecognized data stream"
 
 
@@ -184,7 +184,7 @@ def changed(content: bytes, at: int) -> bytes:
 
 # By the file's name its content and what is told of it.
 REFUSED = {
-    "empty.png": (b"", "an empty file"),
+    "empty.png": (b"", "the file is empty"),
     "garbage.jpg": (RNG.bytes(500), FORMATS),
     "text.png": (b"no picture", FORMATS),
     "program.jpg": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", FORMATS),

@@ -258,7 +258,7 @@ BAD = [
     ),
     (
         "--method fm --source resnet8 resnet8 --source-weights {source} {source} --pairs 2-2",
-        "wanted the source's number before each pair, such as 1:2-2",
+        "--pairs must name each pair's source, as there are 2 sources (got 2-2); write its",
     ),
     (
         "--method fm --source resnet8 resnet8 --source-weights {source} {source} --pairs 0:3-2",
@@ -266,7 +266,7 @@ BAD = [
     ),
     (
         "--method fm --source resnet8 --source-weights {source} --pairs 1:2-2",
-        "wanted sources from 0 to 0, not 1",
+        "--pairs must name sources from 0 to 0 (got source 1 in 1:2-2)",
     ),
     ("--method nothing", "invalid choice 'nothing'"),
     ("--metod fm", "Unrecognized options: --metod"),
@@ -287,13 +287,13 @@ BAD = [
     ("--method scratch --per-class 500", "--per-class must be 1 to"),
     (
         "--method scratch --per-class 10 --batch-size 101",
-        "a batch of 101 came; wanted at most the 100",
+        "--batch-size must be at most 100, as there are so many training images (got 101)",
     ),
     (
         "--method l2t-ww --source resnet8 --source-weights {source} --pairs 0-3",
         "pair (0, 3) is outside",
     ),
-    ("--method l2t-ww --source resnet8 --source-weights {source} --pairs x", "--pairs x came"),
+    ("--method l2t-ww --source resnet8 --source-weights {source} --pairs x", "4-0,9-1 (got x)"),
     (
         "--method l2t-ww --source resnet14 --source-weights {source}",
         "missing blocks4.0.bn2.running_var [32]; and 22 more",

@@ -134,7 +134,7 @@ BAD = [
     ("--methods scratch --tasks cifar10", "cifar10-scratch-seed0: "),
     ("--methods scratch -- --data nowhere.npz", "nowhere-scratch-seed0: "),
     ("--methods scratch --per-class 5 500", "digits-n500-scratch-seed0: "),
-    ("--methods scratch -- --batch-size 2000", "a batch of 2000 came; wanted at most"),
+    ("--methods scratch -- --batch-size 2000", "--batch-size must be at most"),
 ]
 
 

@@ -165,7 +165,7 @@ def test_weights_alone_want_as_many_classes_and_take_them_by_order(run, tmp_path
         (photos(tmp_path / "one", "dog"), "(got 1: dog)"),
         (photos(tmp_path / "seven", *"tuvwxyz", count=1), "(got 7: t, u, v, w, x, y, z)"),
         (npz(tmp_path / "b.npz", [0, 1, 2]), "(got 3: 0, 1, 2)"),
-        (npz(tmp_path / "c.npz", [0, 5, 255]), "255 often marks what is to be ignored"),
+        (npz(tmp_path / "c.npz", [0, 5, 255]), "255 often marks images to ignore"),
     ):
         assert run_evaluate(*words, "--data", source) == 2
         error = capsys.readouterr().err
@@ -251,7 +251,7 @@ def test_test_data_of_some_classes_are_matched_by_name(tmp_path):
         ([1, 2, 3], {}, r"\(got 1 to 3: no image of class 0\); subtract 1"),
         ([2, 3], {}, r"\(got 2, 3: no image of classes 0, 1\); number the classes anew"),
         ([1], {}, r"\(got 1 to 1: no image of class 0\); subtract 1"),
-        ([0, 1, 255], {}, r"\(got 0, 1, 255: .* and \d+ more\); .*; 255 often marks what is"),
+        ([0, 1, 255], {}, r"\(got 0, 1, 255: .* and \d+ more\); .*; 255 often marks images"),
         ([0, 1, -1], {}, r"must be 0 to 99999 \(got -1 to 1, outside 8 times\); -1 often marks"),
         ([0, 1, 255], {"classes": ["a", "b"]}, r"must be 0 to 1, as classes names 2 .*; 255 often"),
         ([0, 1, 2], {"classes": ["a", "b"]}, r"must be 0 to 1, as classes names 2 \(got 0 to 2,"),

@@ -115,32 +115,33 @@ def link(path: Path, target: object) -> None:
 
 # What is done to a folder of the classes a and b, and what of it is told with which reason.
 LAYOUTS = {
-    "empty class": (lambda f: (f / "c").mkdir(), {"c": "no image of this class"}),
+    "empty class": (lambda f: (f / "c").mkdir(), {"c": "a class must have an image"}),
     "class of hidden files": (
         lambda f: put(f, {"c/.x.png": COLOURS_PNG}),
-        {"c": "no image of this class"},
+        {"c": "a class must have an image"},
     ),
     "nested folders": (
         lambda f: put(f, {"a/more/x.png": COLOURS_PNG, "c/images/x.png": COLOURS_PNG}),
-        dict.fromkeys(("a/more", "c/images"), "a folder in a class folder; wanted images"),
+        dict.fromkeys(("a/more", "c/images"), "a class folder must hold images (got a folder)"),
     ),
     "folder named like an image": (
         lambda f: (f / "a" / "x.png").mkdir(),
-        {"a/x.png": "a folder in a class folder"},
+        {"a/x.png": "a class folder must hold images (got a folder)"},
     ),
     "images beside": (
         lambda f: put(f, {"x.png": COLOURS_PNG}),
-        {"x.png": "an image beside the class folders"},
+        {"x.png": "an image must lie in a class folder"},
     ),
     "other files": (
         lambda f: put(f, {"a/README.txt": b"", "b/noext": COLOURS_PNG, "b/x.heic": b""}),
         dict.fromkeys(
-            ("a/README.txt", "b/noext", "b/x.heic"), "no image by its name; wanted one in .png"
+            ("a/README.txt", "b/noext", "b/x.heic"),
+            "a class folder must hold images (got another suffix than .png",
         ),
     ),
     "links to nothing": (
         lambda f: (link(f / "c", "nowhere"), link(f / "a" / "x.png", "nowhere.png")),
-        dict.fromkeys(("c", "a/x.png"), "a link to nothing"),
+        dict.fromkeys(("c", "a/x.png"), "it links to nothing"),
     ),
     "links to themselves": (
         lambda f: (link(f / "c", "c"), link(f / "a" / "x.png", "x.png")),
@@ -148,16 +149,16 @@ LAYOUTS = {
     ),
     "link to the folder above": (
         lambda f: link(f / "a" / "up", f),
-        {"a/up": "a folder in a class folder"},
+        {"a/up": "a class folder must hold images (got a folder)"},
     ),
     "JPEG by its names": (
         lambda f: put(f, {"c/README.txt": b"", "a/x.jfif": JPEG, "a/x.jpe": JPEG}),
-        {"c/README.txt": "no image by its name"},
+        {"c/README.txt": "a class folder must hold images (got another suffix"},
     ),
-    "pipe": (lambda f: os.mkfifo(f / "a" / "x.png"), {"a/x.png": "no regular file"}),
+    "pipe": (lambda f: os.mkfifo(f / "a" / "x.png"), {"a/x.png": "it is not a regular file"}),
     "one name in two forms": (
         lambda f: put(f, good("e\u0301", "\u00e9")),
-        {"\u00e9": "another folder has this name in another form of Unicode"},
+        {"\u00e9": "its name must be unique (another folder has it"},
     ),
 }  # fmt: skip
 
@@ -276,7 +277,7 @@ def test_names_may_be_in_any_script(tmp_path):
     told = refusal(tmp_path)
     assert told.startswith("11 problems")
     assert told.encode()  # can be printed
-    assert f"{tmp_path}/猫/猫.png: an empty file" in told
+    assert f"{tmp_path}/猫/猫.png: the file is empty" in told
 
 
 def test_classes_of_test_data_are_known_by_their_names(tmp_path):
@@ -300,6 +301,6 @@ def test_one_class_is_nothing_to_train_on_but_to_test_on(tmp_path):
     line = f"--method scratch --data {test} --test-data {tmp_path} --batch-size 2"
     splits = inputs.load_splits(cli.parse(Config, "l2t train", line.split()))
     assert splits.test.labels.tolist() == [0] * 4
-    assert "holds no folder; wanted one a class" in refusal(tmp_path / "a")
+    assert "must hold one folder a class (got no folder)" in refusal(tmp_path / "a")
     (only,) = load.in_memory(inputs.to_evaluate(str(tmp_path), tmp_path, SIDE, None))
     assert only.images.shape == (4, SIDE, SIDE, 3)

@@ -226,8 +226,8 @@ def test_an_image_that_breaks_in_the_middle_of_a_run_is_named(photos, tmp_path, 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("--loader workers", "--data must … --loader workers (got digits)"),
-        ("--augment resized-crop", "--data must … --augment resized-crop (got digits)"),
+        ("--loader workers", "--loader workers needs images in files (got --data digits"),
+        ("--augment resized-crop", "--augment resized-crop needs images in files"),
         ("--loader workers --augment crop-flip", "--augment must be … workers (got crop-flip)"),
         ("--loader memory --augment resized-crop", "--augment must be … memory (got resized-crop)"),
         ("--workers -1", "--workers must be … (got -1)"),

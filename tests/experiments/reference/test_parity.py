@@ -74,16 +74,16 @@ def test_records_that_do_not_fit_are_told(data_folder, tmp_path, capsys):
         figures = dict(file)
     config = json.loads(str(figures["config"]))
     cases = {
-        "unknown network 'resnet9000x'": config | {"source": "resnet9000x"},
+        "(got 'resnet9000x')": config | {"source": "resnet9000x"},
         "depth 12 came": config | {"target": "vgg12_bn"},
         "missing": {key: value for key, value in config.items() if key != "wd"},
         "pair (6, 0) is outside": config | {"pairs": [[6, 0]]},
-        "batch is 'four'; wanted a whole number": config | {"batch": "four"},
-        "T is 1.5": config | {"T": 1.5},
-        "lr is None": config | {"lr": None},
-        "pairs is": config | {"pairs": [[1.7, 0]]},
-        "in the large family": config | {"family": "large", "source": "vgg9"},
-        "unknown network 'cifar-resnet20'": config | {"source": "cifar-resnet20"},
+        "batch must be a whole number, 1 or more (got 'four')": config | {"batch": "four"},
+        "T must be a whole number, 0 or more (got 1.5)": config | {"T": 1.5},
+        "lr must be a number, 0 or more (got None)": config | {"lr": None},
+        "pairs must be a list": config | {"pairs": [[1.7, 0]]},
+        "a network of the large family must be": config | {"family": "large", "source": "vgg9"},
+        "(got 'cifar-resnet20')": config | {"source": "cifar-resnet20"},
         "--checkpoint must be given": config | {"source_weights": "checkpoint"},
     }
     for message, changed in cases.items():

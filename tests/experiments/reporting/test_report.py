@@ -167,7 +167,7 @@ def test_the_report_shows_every_picture_and_names_what_is_left_out(many):
     assert (out / "table.md").read_text(encoding="utf-8") in text
     assert re.search(r"cut off \(1 of 3 epochs\)", text)
     assert re.search(r"broken: config.json must be JSON \(got ", text)
-    assert re.search(r"without: .*channel_weights.npz is no npz file", text)
+    assert re.search(r"without: .*channel_weights.npz must be an npz file", text)
     assert re.search(r"undated: Invalid isoformat string: 'now'", text)
     assert re.search(r"other: config.json must have seed and data", text)
     assert "python 3.11.7, jax 0.10.2" in text

@@ -50,9 +50,11 @@ def start(tmp_path: Path, names: tuple[str, ...], *words: str) -> subprocess.Com
 
 
 @pytest.mark.parametrize("package", ["experiments", "l2t_jax_experiments"])
+@pytest.mark.parametrize("between", [".", " "])  # as a module, and as `l2t COMMAND`
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name not in ALONE])
-def test_a_command_without_the_extra_ends_in_one_line(command, package, tmp_path):
-    ended = start(tmp_path, tuple(extra.PACKAGES.values()), "-m", f"{package}.{command}", "--help")
+def test_a_command_without_the_extra_ends_in_one_line(command, between, package, tmp_path):
+    words = f"{package}{between}{command}".split()
+    ended = start(tmp_path, tuple(extra.PACKAGES.values()), "-m", *words, "--help")
     assert ended.returncode == 2
     assert ended.stdout == ""
     (line,) = ended.stderr.splitlines()

@@ -282,10 +282,10 @@ def test_tokens_become_maps_or_are_told():
     maps = tokens_to_map(tokens, prefix=1, grid=(2, 3))
     np.testing.assert_array_equal(maps[1, :, :, 0], [[8, 9, 10], [11, 12, 13]])
     for options, message in [
-        ({}, r"a square \(got 7: .*`grid`"),
-        ({"grid": (2, 3)}, r"6 .*\(2, 3\).*got 7"),
-        ({"prefix": -1}, r"prefix.*-1"),
-        ({"prefix": 8}, r"a square \(got -1: "),
+        ({}, r"fill a square \(got 7"),
+        ({"grid": (2, 3)}, r"tokens must be 6 for a grid of \(2, 3\)"),
+        ({"prefix": -1}, r"prefix must .*\(got -1"),
+        ({"prefix": 8}, "fill a square"),
     ]:
         with pytest.raises(ValueError, match=message):
             tokens_to_map(tokens, **options)
