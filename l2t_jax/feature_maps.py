@@ -76,7 +76,7 @@ def pool_pairs(source_features: Sequence[Array], pairs: Sequence[Pair]) -> tuple
 
 
 def tokens_to_map(
-    tokens: Float[Array, "b n d"], *, prefix: int = 0, grid: tuple[int, int] | None = None
+    tokens: Array, *, prefix: int = 0, grid: tuple[int, int] | None = None
 ) -> Float[Array, "b h w d"]:
     """Tokens laid out as the map they were cut from, ``map[b,i,j] = tokens[b, prefix + i·w + j]``.
 
