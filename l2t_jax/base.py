@@ -133,7 +133,7 @@ class Init(Protocol):
           batch: a batch, of which only shapes and dtypes matter.
 
         Returns:
-          The method's own state, a NamedTuple that has what `InnerState` tells.
+          The method's own state, a NamedTuple that has ``inner`` and ``model_state`` at least.
         """
 
 

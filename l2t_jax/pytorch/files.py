@@ -155,9 +155,9 @@ def find_state_dict(tree: Any) -> dict[str, np.ndarray]:
         averaged weights (``…_ema``) are not taken. Any other name is, where it is the only one.
 
     Returns:
-      The mapping. Usual prefixes that all names share come off, in any order: ``module.``
-      (DataParallel, AveragedModel), ``_orig_mod.`` (torch.compile), ``model.`` (Lightning) and
-      their like. Names of Hugging Face's ResNets become torchvision's.
+      The mapping. Usual prefixes that all names share come off in any order, such as ``module.``
+      (DataParallel, AveragedModel), ``_orig_mod.`` (torch.compile) and ``model.`` (Lightning).
+      Names of Hugging Face's ResNets become torchvision's.
 
     Raises:
       ValueError: there is no such mapping.
