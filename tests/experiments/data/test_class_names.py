@@ -185,8 +185,8 @@ def test_weights_alone_want_as_many_classes_and_take_them_by_order(run, tmp_path
         ("run nowhere", "no such data: nowhere"),
         ("nowhere photos", "nowhere must be the folder of a finished run"),
         ("run big.npz", "the images of big.npz must be 8x8x3, as those of run (got 9x9x3)"),
-        ("swapped photos", "target.safetensors must be of 6 classes, which swapped/result.json"),
-        ("--network resnet8 --weights nowhere.pth --data broken", "--weights nowhere.pth: no such"),
+        ("swapped photos", "target.safetensors must have 6 classes, as swapped/result.json"),
+        ("--network resnet8 --weights nowhere.pth --data broken", "got nowhere.pth"),
         ("run photos --batch-size 0", "--batch-size must be at least 1 (got 0)"),
     ],
 )
@@ -275,4 +275,4 @@ def test_finetuning_says_where_it_takes_the_sources_classifier(run, tmp_path, ca
         folder = tmp_path / f"run {len(classes)}"
         assert run_train(*words, "--data", data, "--run-dir", folder) == 0
         first = capsys.readouterr().out.splitlines()[0]
-        assert ("with its classifier, which has as many classes" in first) == said
+        assert ("with its classifier, since both have as many classes" in first) == said
