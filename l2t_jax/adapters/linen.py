@@ -112,7 +112,7 @@ def from_linen(
         maps = paths.select(seen, wanted, lambda: linen_paths(module, images, mode=mode))
         return paths.logits_alone(logits), maps, moved
 
-    def apply(variables: Variables, images: Array, *, train: bool) -> Outputs:
+    def apply(variables: Variables, images: Any, *, train: bool) -> Outputs:
         state = dict(variables.model_state)
         keys = state.pop(_KEYS, {})
         collections = {"params": variables.params, **state}

@@ -70,7 +70,7 @@ def from_nnx(
         maps = paths.select(seen, wanted, lambda: paths.choices(seen))
         return paths.logits_alone(result), maps
 
-    def apply(variables: Variables, images: Array, *, train: bool) -> Outputs:
+    def apply(variables: Variables, images: Any, *, train: bool) -> Outputs:
         # The structure is made anew in each trace, so that nothing of it outlives one.
         abstract = nnx.eval_shape(lambda: create(nnx.Rngs(0)))
         graphdef, *states = nnx.split(abstract, nnx.Param, ...)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 import torch_files
-from conftest import needed
+from conftest import DATA, needed
 
 from experiments import parity
 from experiments.options import cli
@@ -19,8 +19,8 @@ def run(*args: object) -> int:
 
 
 @pytest.fixture(scope="module")
-def replayed(request):
-    record = records.load(request.path.parent / "data" / "tiny.npz")
+def replayed():
+    record = records.load(DATA / "tiny.npz")
     return record, replay.replay(record.config, None)
 
 
