@@ -297,11 +297,11 @@ BAD = [
     ("--method l2t-ww --source resnet8 --source-weights {source} --pairs x", "4-0,9-1 (got x)"),
     (
         "--method l2t-ww --source resnet14 --source-weights {source}",
-        "missing blocks4.0.bn2.running_var [32]; and 22 more",
+        "for resnet14: the weights must be … missing: … more",
     ),
     (
         "--method l2t-ww --source vgg9 --source-weights {source} --image-size 32",
-        "missing features.0.weight",
+        "for vgg9: the weights must be … missing: … features.0.weight [64, 3, 3, 3]",
     ),
 ]
 
