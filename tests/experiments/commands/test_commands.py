@@ -224,7 +224,8 @@ def test_pretraining_says_what_it_does_and_refuses_what_a_network_cannot_take(
     folder = tmp_path / "run"
     assert run_pretrain("--network", "vgg9", "--image-size", 8, "--run-dir", folder) == 2
     error = capsys.readouterr().err
-    assert error.startswith("pretrain: error: images of shape (128, 8, 8, 3) came; VGG's five max-")
+    assert error.startswith("pretrain: error: images must be 32x32 or more")
+    assert "(got (128, 8, 8, 3))" in error
     assert not folder.exists()
 
 
@@ -254,7 +255,7 @@ BAD = [
     ),
     (
         "--method finetune --source resnet8 --source-weights {source} --target resnet14",
-        "a source of another architecture came",
+        "the source must have the target's architecture … (got no params.blocks2",
     ),
     (
         "--method fm --source resnet8 resnet8 --source-weights {source} {source} --pairs 2-2",
@@ -262,13 +263,13 @@ BAD = [
     ),
     (
         "--method fm --source resnet8 resnet8 --source-weights {source} {source} --pairs 0:3-2",
-        "source 0: pair (3, 2) is outside",
+        "--pairs 0:3-2: source 0: … (got (3, 2))",
     ),
     (
         "--method fm --source resnet8 --source-weights {source} --pairs 1:2-2",
         "--pairs must name sources from 0 to 0 (got source 1 in 1:2-2)",
     ),
-    ("--method nothing", "invalid choice 'nothing'"),
+    ("--method nothing", "--method must be … (got nothing)"),
     ("--metod fm", "Unrecognized options: --metod"),
     ("--epochs many", "invalid literal"),
     ("--epochs 0", "--epochs must be … (got 0)"),
@@ -282,7 +283,7 @@ BAD = [
     ("--method fm --source-weights nowhere.pth", "nowhere.pth"),
     ("--method scratch --data nowhere", "no such data: nowhere"),
     ("--method scratch --target resnet9", "got resnet9"),
-    ("--method scratch --target vgg9", "VGG's five max-pools want 32x32"),
+    ("--method scratch --target vgg9", "images must be 32x32 or more … (got ("),
     ("--method scratch --target alexnet", "got alexnet"),
     ("--method scratch --per-class 500", "--per-class must be 1 to"),
     (
@@ -291,16 +292,16 @@ BAD = [
     ),
     (
         "--method l2t-ww --source resnet8 --source-weights {source} --pairs 0-3",
-        "pair (0, 3) is outside",
+        "--pairs 0-3: source 0: … (got (0, 3))",
     ),
     ("--method l2t-ww --source resnet8 --source-weights {source} --pairs x", "4-0,9-1 (got x)"),
     (
         "--method l2t-ww --source resnet14 --source-weights {source}",
-        "missing blocks4.0.bn2.running_var [32]; and 22 more",
+        "for resnet14: the weights must be … missing: … more",
     ),
     (
         "--method l2t-ww --source vgg9 --source-weights {source} --image-size 32",
-        "missing features.0.weight",
+        "for vgg9: the weights must be … missing: … features.0.weight [64, 3, 3, 3]",
     ),
 ]
 

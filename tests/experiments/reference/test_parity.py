@@ -75,9 +75,9 @@ def test_records_that_do_not_fit_are_told(data_folder, tmp_path, capsys):
     config = json.loads(str(figures["config"]))
     cases = {
         "(got 'resnet9000x')": config | {"source": "resnet9000x"},
-        "depth 12 came": config | {"target": "vgg12_bn"},
+        "the depth of a VGG must be one of": config | {"target": "vgg12_bn"},
         "missing": {key: value for key, value in config.items() if key != "wd"},
-        "pair (6, 0) is outside": config | {"pairs": [[6, 0]]},
+        "(got (6, 0))": config | {"pairs": [[6, 0]]},
         "batch must be a whole number, 1 or more (got 'four')": config | {"batch": "four"},
         "T must be a whole number, 0 or more (got 1.5)": config | {"T": 1.5},
         "lr must be a number, 0 or more (got None)": config | {"lr": None},
