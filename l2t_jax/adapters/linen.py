@@ -77,7 +77,7 @@ def from_linen(
     wanted = None if features is None else paths.parse(features)
     streams = tuple(dict.fromkeys((*rngs, *evaluation_rngs)))
 
-    def init(key: Array, images: Array) -> Variables:
+    def init(key: Array, images: Any) -> Variables:
         params_key, *keys = jax.random.split(key, 1 + len(streams))
         collections = collections_of(module, params_key, images, mode)
         params = collections.pop("params", {})
@@ -86,7 +86,7 @@ def from_linen(
         return Variables(params, collections)
 
     def run(
-        collections: Mapping[str, Any], images: Array, train: bool, keys: Mapping[str, Array]
+        collections: Mapping[str, Any], images: Any, train: bool, keys: Mapping[str, Array]
     ) -> tuple[Array, tuple[Array, ...], dict[str, Any]]:
         """Logits, feature maps and the collections that moved."""
         mutable = [name for name in collections if train and name != "params"]
@@ -154,7 +154,7 @@ def linen_paths(
 
     order: list[str] = []  # of the module's calls, where a pytree of shapes is sorted by name
 
-    def run(images: Array) -> dict[str, Array]:
+    def run(images: Any) -> dict[str, Array]:
         _, collections = module.init_with_output(
             jax.random.key(0), images, mutable=True, capture_intermediates=True, **mode(False)
         )

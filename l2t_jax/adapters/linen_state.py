@@ -17,10 +17,10 @@ from l2t_jax.adapters.paths import Mode
 _OUTSIDE = ("intermediates", "perturbations")
 
 
-def collections_of(module: nn.Module, key: Array, images: Array, mode: Mode) -> dict[str, Any]:
+def collections_of(module: nn.Module, key: Array, images: Any, mode: Mode) -> dict[str, Any]:
     """All that a module makes in either mode, but for what is sown."""
 
-    def init(train: bool, key: Array, images: Array) -> dict[str, Any]:
+    def init(train: bool, key: Array, images: Any) -> dict[str, Any]:
         collections = dict(unfreeze(module.init(key, images, **mode(train))))
         return {name: tree for name, tree in collections.items() if name not in _OUTSIDE}
 

@@ -54,11 +54,11 @@ def from_nnx(
     """
     wanted = None if features is None else paths.parse(features)
 
-    def init(key: Array, images: Array) -> Variables:
+    def init(key: Array, images: Any) -> Variables:
         del images
         return nnx_variables(create(nnx.Rngs(key)))
 
-    def run(module: nnx.Module, images: Array, train: bool) -> tuple[Array, tuple[Array, ...]]:
+    def run(module: nnx.Module, images: Any, train: bool) -> tuple[Array, tuple[Array, ...]]:
         # Captured in any case: what was sown is no state, it would grow with every pass.
         outputs = None if wanted is None else nnx.Intermediate
         call: Any = nnx.capture(module, nnx.Intermediate, method_outputs=outputs)
