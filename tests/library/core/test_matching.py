@@ -91,10 +91,10 @@ def test_projections_start_within_pytorchs_bound():
 @pytest.mark.parametrize(
     ("pairs", "source", "target", "message"),
     [
-        ([], [(2, 4, 4, 3)], [(2, 4, 4, 3)], "no pairs"),
-        ([(1, 0)], [(2, 4, 4, 3)], [(2, 4, 4, 3)], r"pair \(1, 0\) is outside .* 0 to 0"),
-        ([(0, -1)], [(2, 4, 4, 3)], [(2, 4, 4, 3)], r"pair \(0, -1\) is outside"),
-        ([(0, 0)], [(2, 4, 3)], [(2, 4, 4, 3)], r"source feature map 0 has shape \(2, 4, 3\)"),
+        ([], [(2, 4, 4, 3)], [(2, 4, 4, 3)], "pairs must be at least one"),
+        ([(1, 0)], [(2, 4, 4, 3)], [(2, 4, 4, 3)], r"source layer 0 to 0 .*got \(1, 0\)"),
+        ([(0, -1)], [(2, 4, 4, 3)], [(2, 4, 4, 3)], r"got \(0, -1\)"),
+        ([(0, 0)], [(2, 4, 3)], [(2, 4, 4, 3)], r"source feature map 0 must .*\(2, 4, 3\)"),
         ([(0, 0)], [(2, 4, 4, 3)], [(2, 3)], r"target feature map 0 .* rank 4.*2, 3"),
         ([(0, 0)], [(2, 4, 4, 3)], [(3, 4, 4, 3)], "the same batch size"),
     ],
