@@ -20,6 +20,8 @@ from experiments.system import files
 from experiments.training import learned_weights
 from l2t_jax.models import cifar_resnet
 
+pytestmark = pytest.mark.slow
+
 
 @quick_compiler()
 def run(*args: object) -> int:

@@ -20,6 +20,8 @@ from experiments.runs import finished, resume
 from experiments.system import files
 from experiments.system.files import write_json
 
+pytestmark = pytest.mark.slow
+
 
 def run(*args, start=None):
     """The command in this process, with fake children where a function to start them is given."""

@@ -21,6 +21,8 @@ from experiments.system.errors import RunFailedError
 from experiments.training import jitted, loop, step_info
 from l2t_jax import baselines, cross_entropy
 
+pytestmark = pytest.mark.slow
+
 EPOCHS, STEPS = 3, 3
 
 

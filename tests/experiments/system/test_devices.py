@@ -24,6 +24,8 @@ from experiments.options.train_options import Config
 from experiments.system import devices
 from l2t_jax.models import cifar_resnet
 
+pytestmark = pytest.mark.slow
+
 # Most of the time goes into compiling what runs for a moment.
 FLAGS = "--xla_backend_optimization_level=0"
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}

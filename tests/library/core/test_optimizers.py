@@ -9,7 +9,7 @@ import pytest
 import l2t_jax
 from l2t_jax.optimizers import apply_gradient
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = [pytest.mark.usefixtures("quickly_compiled"), pytest.mark.slow]
 
 MODES = {
     "reverse": l2t_jax.reverse_meta_gradient,

@@ -15,7 +15,7 @@ from oracles import random_like
 
 import l2t_jax
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = [pytest.mark.usefixtures("quickly_compiled"), pytest.mark.slow]
 CASES = surface.cases()
 
 
