@@ -60,7 +60,10 @@ ADAM = optax.adam(0.01)
 OPTIMIZERS = {
     "momentum": optax.chain(optax.add_decayed_weights(0.01), optax.sgd(0.1, 0.9)),
     "nesterov, schedule": optax.sgd(optax.cosine_decay_schedule(0.1, 9), 0.9, nesterov=True),
-    "injected": optax.inject_hyperparams(optax.adam)(learning_rate=0.01),
+    # Else optax rounds β₂ = 0.999 to the parameters' bfloat16, which is 1, and divides by 0.
+    "injected": optax.inject_hyperparams(optax.adam, hyperparam_dtype=jnp.float32)(
+        learning_rate=0.01
+    ),
     "clip_by_global_norm": optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, 0.9)),
     "adaptive_grad_clip": optax.chain(optax.adaptive_grad_clip(0.1), optax.sgd(0.1, 0.9)),
     "clip_by_block_rms": optax.chain(optax.clip_by_block_rms(1.0), optax.sgd(0.1, 0.9)),
