@@ -4,21 +4,29 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint docs wheel env clean
+.PHONY: demo test quick lint imports docs wheel env clean
 
 demo: env
-	$(RUN) -m experiments.demo
+	$(VENV)/bin/l2t demo
 
 test: lint
 	$(RUN) -m pytest -n auto
+
+# The edit loop: all but the tests that train, start processes or compile much.
+quick: lint
+	$(RUN) -m pytest -n auto -m "not slow"
 
 lint: env
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports --no-cache
 
 wheel: env
 	$(RUN) tests/on_wheel.py
+
+imports: env
+	$(RUN) docs/imports.py
 
 docs: env
 	$(RUN) -m sphinx -W -n -b html docs build/site

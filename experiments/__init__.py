@@ -1,28 +1,20 @@
-"""Experiments with the library: data, training, commands; see `experiments.train` to begin with."""
+"""Experiments with the library: the commands, and what they need. Begin with `train`."""
 
 import ctypes
-import os
 import sys
-
-# XLA's CPU back end hands sums and products to YNNPACK from jaxlib 0.10.2 on, and then gives wrong
-# ones, others each time (jax issue 39103; on jaxlib 0.12.0.1 meta-gradients still were garbage). An
-# empty list of what is handed over turns that off. XLA reads it when devices are first asked for.
-YNNPACK = "--xla_cpu_experimental_ynn_fusion_type"
-if YNNPACK not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {YNNPACK}=".strip()
 
 
 def keep_memory() -> None:
-    """Has glibc keep what large arrays took, for the next ones.
+    """Makes glibc keep the memory of large arrays for the next ones.
 
-    It would give it back to the system at the end of each step and take it anew in the next, where
-    each page of it is zeroed first.
+    By default it gives the memory back to the system after each step. The next step takes it again,
+    and the system zeroes each page first.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
-        libc.mallopt(-4, 0)  # M_MMAP_MAX: no array is mapped by itself
-        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: nothing goes back
-        libc.mallopt(-8, 1)  # M_ARENA_MAX: all threads share what is kept
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: map no array by itself
+        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: give nothing back
+        libc.mallopt(-8, 1)  # M_ARENA_MAX: let all threads share what is kept
 
 
 if sys.platform == "linux":

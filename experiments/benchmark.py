@@ -1,6 +1,6 @@
-"""What one iteration costs, as ratios measured in one run.
+"""Measure what one iteration costs, as ratios measured in one run.
 
-Imports nothing but jax, flax, optax, numpy and this project, so that it runs wherever they do.
+It needs only jax, flax, optax, numpy and this project, so that it runs wherever they do.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ import jax
 import numpy as np
 import optax
 
-from . import loop_rate, programs
-from .programs import MATRICES, MODES, PLAIN, Program, Setting, iteration
+from .options.checks import check_can_be_written
+from .timing import loop_rate, programs
+from .timing.programs import MATRICES, MODES, PLAIN, Program, Setting, iteration
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures, prints the table, and writes it where asked."""
+    """Measures, prints the table, and writes the figures to --json."""
     options, chosen = parse(arguments)
     pairs = len(chosen.pairs)
     wanted = [(mode, 2, pairs) for mode in options.modes]
@@ -104,7 +105,7 @@ def table(
 
 
 def ratios(built: dict[str, Program], medians: dict[str, float], pairs: int) -> dict[str, float]:
-    """Prints and returns how the meta-gradients compare, of those that were measured."""
+    """Prints and returns the ratios of the meta-gradients that were measured."""
     mixed, low, reverse = (iteration(mode, 2, pairs) for mode in MODES)
     found = {}
     if mixed in medians:
@@ -123,7 +124,7 @@ def ratios(built: dict[str, Program], medians: dict[str, float], pairs: int) -> 
 
 
 def line(what: str, counts: Sequence[int], values: Sequence[float]) -> str:
-    """The straight line nearest to the ratios, and how far they are from it."""
+    """The straight line nearest to the ratios, and their largest distance from it."""
     slope, start = np.polyfit(counts, values, 1)
     residual = max(abs(start + slope * np.array(counts) - values) / values)
     return (
@@ -149,30 +150,33 @@ def loop_beside_step(chosen: Setting, options: argparse.Namespace) -> dict[str, 
 
 
 class Parser(argparse.ArgumentParser):
-    """Tells errors in one line, as the other commands do."""
+    """Prints errors in one line, as the other commands do."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"benchmark: error: {message} ({self.prog} --help lists all options)\n")
 
 
 def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Setting]:
-    parser = Parser(prog=f"python -m {__package__}.benchmark", description=__doc__)
+    parser = Parser(prog="l2t benchmark", description=__doc__)
     parser.add_argument(
         "--setting", choices=["small", "large"], default="small",
-        help="small: ResNet-32 to VGG-9-BN at 32x32 (default); large: ResNet-34 to ResNet-18 at "
-        "224x224",
-    )  # fmt: skip
-    parser.add_argument("--batch", type=positive, default=32, help="images a step (default 32)")
-    parser.add_argument(
-        "--precision", choices=["float32", "bfloat16"], default="float32",
-        help="of the convolutions' operands (default float32)",
+        help="small: ResNet-32 to VGG-9-BN at 32x32 (default). large: ResNet-34 to ResNet-18 at "
+        "224x224.",
     )  # fmt: skip
     parser.add_argument(
-        "--repeats", type=positive, default=5, help="timed runs of each program (default 5)"
+        "--batch", type=positive, default=32, metavar="N", help="images in one step (default: 32)"
     )
     parser.add_argument(
+        "--precision", choices=["float32", "bfloat16"], default="float32",
+        help="type of the convolutions' operands (default: float32)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--repeats", type=positive, default=5, metavar="N",
+        help="timed runs of each program (default: 5)",
+    )  # fmt: skip
+    parser.add_argument(
         "--modes", choices=MODES, nargs="*", default=list(MODES), metavar="MODE",
-        help=f"meta-gradients to time, of {', '.join(MODES)} (default: all)",
+        help=f"meta-gradients to time: {', '.join(MODES)} (default: all)",
     )  # fmt: skip
     parser.add_argument(
         "--steps", type=positive, nargs="*", default=[], metavar="T",
@@ -180,39 +184,45 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Setting]
     )  # fmt: skip
     parser.add_argument(
         "--pairs", type=positive, nargs="*", default=[], metavar="P",
-        help="also time it with only the last P pairs",
+        help="also time the iteration with the last P pairs only",
     )  # fmt: skip
     parser.add_argument(
         "--sweep", choices=MODES, default="mixed",
-        help="the meta-gradient that --steps and --pairs take (default mixed)",
+        help="meta-gradient of --steps and --pairs (default: mixed)",
     )  # fmt: skip
     parser.add_argument(
         "--peer", choices=["torch"],
-        help="also time the same plain step in PyTorch (small setting, float32)",
+        help="also time the plain step in PyTorch (needs the small setting in float32)",
     )  # fmt: skip
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file to write all figures to")
     options = parser.parse_args(arguments)
     chosen = programs.setting(options.setting, options.precision)
     if any(count > len(chosen.pairs) for count in options.pairs):
-        parser.error(f"--pairs {options.pairs} came; wanted at most {len(chosen.pairs)}")
+        given = " ".join(map(str, options.pairs))
+        parser.error(f"--pairs must be at most {len(chosen.pairs)} (got {given})")
     if options.peer and (options.setting, options.precision) != ("small", "float32"):
-        parser.error("--peer torch came; wanted it with the small setting in float32")
+        parser.error(
+            "--peer torch must be given with --setting small and --precision float32 (got "
+            f"{options.setting} and {options.precision})"
+        )
     if options.peer and importlib.util.find_spec("torch") is None:
-        parser.error("--peer torch came; PyTorch is not installed")
-    if options.json is not None and not options.json.parent.is_dir():
-        parser.error(f"no folder {options.json.parent} for --json")
+        parser.error("--peer torch needs PyTorch (not installed); pip install torch")
+    try:
+        check_can_be_written("json", options.json)
+    except ValueError as error:
+        parser.error(str(error))
     return options, chosen
 
 
 def positive(text: str) -> int:
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} came; wanted 1 or more")
+        raise argparse.ArgumentTypeError(f"must be at least 1 (got {value})")
     return value
 
 
 def measure(built: dict[str, Program], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each program in ``repeats`` rounds, one run of each a round."""
+    """Seconds of each program in each of ``repeats`` rounds, which run every program once."""
     times: dict[str, list[float]] = {name: [] for name in built}
     for program in built.values():
         program.call()
@@ -226,9 +236,12 @@ def measure(built: dict[str, Program], repeats: int) -> dict[str, list[float]]:
 
 
 def told(text: str) -> None:
-    """Shows where a long run has got to."""
+    """Prints the progress of a long run."""
     print(text, file=sys.stderr, flush=True)
 
 
+command = main
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

@@ -1,7 +1,10 @@
-"""Trains by several methods, on several tasks, with several seeds and numbers of images."""
+"""Train by several methods, on several tasks, with several seeds and numbers of images."""
 
 from __future__ import annotations
 
+from .system import extra  # noqa: F401 - says what is not installed, before it is imported
+
+# isort: split
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,58 +14,67 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from . import children, cli, grid, resume, tasks
-from .grid import Run
-from .progress import Progress, Start
+from .comparison import grid, processes
+from .comparison.grid import Run
+from .comparison.progress import Progress, Start
+from .options import cli
+from .options.checks import at_least, check_ranges
+from .runs import resume
 
-# Options that say which images a run gets, and how many at a time.
+# The options that decide which images a run gets, and how many at a time.
 CHOICE = (
     *("data", "data_dir", "test_data", "image_size", "crop_share"),
     *("test_fraction", "val_fraction", "per_class", "batch_size"),
 )
 
-HINT = "options of the train command come after --"
+HINT = "give options of l2t train after --"
 
 
 @dataclass(frozen=True)
 class Options:
-    """Compare methods: one run of the train command for each method, task, seed and number of
-    images, the smallest number first, then seed by seed.
+    r"""Train once by each method, on each task, with each seed and number of images.
 
-    Each run is a process of its own, with a folder and a log in --out. The same command again
-    goes on where this one ended: runs that are done are skipped, those that were broken off go on
-    from their latest checkpoints. What comes after -- are options of the train command for
-    all runs.
+    How it works:
+    - Each run is a process of its own. It has a folder and a log in --out.
+    - The smallest number of images comes first, then one seed after the other.
+    - Repeat the command to resume. Finished runs are skipped.
+    - Options after -- hold for all runs. l2t train --help lists them.
 
-    Example: python -m experiments.compare --methods scratch fm:pairs=one-to-one l2t-ww --tasks
-    cifar10 --per-class 50 100 --seeds 0 1 2 --out results --
-    --source-weights tinyimagenet200_resnet32.pth.tar --epochs 100
+    Example:
+      l2t compare --methods scratch fm:pairs=one-to-one l2t-ww \
+          --tasks cifar10 --per-class 50 100 --seeds 0 1 2 --out results \
+          -- --source-weights tinyimagenet200_resnet32.pth.tar --epochs 100
     """
 
-    #: Methods of the train command, each with options of its own where wanted:
-    #: fm:pairs=one-to-one, l2t-ww:where=constant,beta=1, l2t-ww:scheme=bilevel. Values that have
-    #: blanks between them are put in quotes: "fm:source=resnet32 resnet20". scratch gets no source
-    #: weights.
+    #: Methods, as l2t train --help lists them. The source weights are not given to scratch. A
+    #: method may have options of its own:
+    #: - fm:pairs=one-to-one
+    #: - l2t-ww:where=constant,beta=1
+    #: - "fm:source=resnet32 resnet20" (in quotes, because the value has a blank).
     methods: Annotated[tuple[str, ...], arg(metavar="METHOD[:OPTION=VALUE,...] ...")]
-    #: Tasks of the paper. With none, --data after -- says what to train on, as for
-    #: the train command.
-    tasks: Annotated[tuple[str, ...], arg(metavar=f"{tasks.CHOICES} ...")] = ()
-    #: Seeds; every combination is run once with each.
+    #: Tasks of the paper, as l2t train --help lists them. With none, give --data after --.
+    tasks: Annotated[
+        tuple[str, ...], arg(metavar="TASK ...", help_behavior_hint="(default: none)")
+    ] = ()
+    #: Seeds. Every combination is run once with each.
     seeds: Annotated[tuple[int, ...], arg(metavar="SEED ...")] = (0, 1, 2)
-    #: Numbers of training images of each class; with none all images are taken.
-    per_class: Annotated[tuple[int, ...], arg(metavar="N ...")] = ()
-    #: Folder for all runs, a folder and a log each.
+    #: Numbers of training images of each class.
+    per_class: Annotated[
+        tuple[int, ...], arg(metavar="N ...", help_behavior_hint="(default: all images)")
+    ] = ()
+    #: Folder for the runs' folders and logs.
     out: Annotated[Path, arg(metavar="FOLDER")] = Path("runs")
-    #: Runs at once. They share the processors and the accelerator's memory, which has to be enough
-    #: for all of them.
-    jobs: int = 1
-    #: Options of the train command for all runs, such as --source-weights FILE or --epochs 100;
-    #: its --help lists them.
-    common: Annotated[Positional[tuple[str, ...]], arg(metavar="-- OPTION ...")] = ()
+    #: Number of runs at once. They share the processors and the accelerator's memory.
+    jobs: Annotated[int, arg(metavar="N")] = 1
+    #: Options of l2t train for all runs, such as --source-weights FILE or --epochs 100.
+    common: Annotated[
+        Positional[tuple[str, ...]],
+        arg(metavar="-- OPTION ...", help_behavior_hint="(default: none)"),
+    ] = ()
 
 
-def main(options: Options, start: Start = children.Process) -> int:
-    """Runs what is not done yet.
+def main(options: Options, start: Start = processes.Process) -> int:
+    """Does the runs that are not done yet.
 
     Args:
       options: what to run.
@@ -72,10 +84,9 @@ def main(options: Options, start: Start = children.Process) -> int:
       0, 1 if a run failed, 130 if it was interrupted.
 
     Raises:
-      ValueError, OSError: bad input; nothing was started.
+      ValueError, OSError: bad input. No run was started.
     """
-    if options.jobs < 1:
-        raise ValueError(f"--jobs {options.jobs} came; wanted 1 or more")
+    check_ranges(options, *at_least(1, options, ("jobs",)))
     runs = grid.expand(
         options.methods,
         options.tasks,
@@ -84,31 +95,31 @@ def main(options: Options, start: Start = children.Process) -> int:
         options.common,
         options.out,
     )
-    # A folder with another configuration's run is told before anything is started.
+    # A folder with a run of other options ends the command before any run starts.
     left = [run for run in runs if resume.result(run.folder, run.config) is None]
     check_data(left)
     options.out.mkdir(parents=True, exist_ok=True)
     before = len(runs) - len(left)
     plural = "s" * (len(runs) > 1)
     print(
-        f"{len(runs)} run{plural} in {options.out}: {before} done before, {len(left)} to go",
+        f"{len(runs)} run{plural} in {options.out}: {before} done before, {len(left)} to do",
         flush=True,
     )
     progress = Progress(left, options.jobs, start)
     try:
-        children.work_off(left, options.jobs, progress.begin, progress.end)
+        processes.work_off(left, options.jobs, progress.begin, progress.end)
     except KeyboardInterrupt:
-        print(f"interrupted: {progress.summary()}\nThe same command goes on from here.", flush=True)
+        print(f"interrupted: {progress.summary()}\nRepeat the command to resume.", flush=True)
         return 130
     print(progress.summary(), flush=True)
     return 1 if progress.failed else 0
 
 
 def check_data(runs: Sequence[Run]) -> None:
-    """Raises a ValueError where a run would find its data unfit; each choice is read once."""
-    from . import inputs  # and JAX, which the help can do without
+    """Raises a ValueError if a run could not use its data; each choice of data is read once."""
+    from .runs import inputs  # late, since the help does not need it
 
-    # Which images of a class a run gets goes by its seed; whether there are enough does not.
+    # The seed decides which images of a class a run gets, but not whether there are enough.
     key = attrgetter(*CHOICE)
     one_of_each = {key(run.config): run for run in reversed(runs)}
     for run in one_of_each.values():
@@ -118,5 +129,10 @@ def check_data(runs: Sequence[Run]) -> None:
             raise ValueError(f"{run.name}: {error}") from error
 
 
+def command(words: list[str] | None = None) -> int:
+    """Runs the command line; that of the process if None."""
+    return cli.run(main, Options, prog="l2t compare", hint=HINT, args=words)
+
+
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog=f"{__package__}.compare", hint=HINT))
+    sys.exit(command())

@@ -1,7 +1,10 @@
-"""What and where to transfer, on the digits: two sources, of which only one helps."""
+"""Show on the digits, in under three minutes, that what and where to transfer matters."""
 
 from __future__ import annotations
 
+from .system import extra  # noqa: F401 - says what is not installed, before it is imported
+
+# isort: split
 import sys
 import time
 from dataclasses import dataclass
@@ -15,17 +18,25 @@ from tyro.conf import arg
 from l2t_jax import Network, Variables, all_pairs, concatenate, join_variables
 from l2t_jax.models import cifar_resnet
 
-from . import cli, data, dataset, devices, jitted, loop, methods, plots, schedules
-from .config import Config, MethodName
-from .feed import InMemory
+from .data import load
+from .data.dataset import Dataset
+from .data.in_memory import InMemory
+from .data.splits import Splits, hold_out, per_class
+from .options import builders, cli
+from .options.builders import Parts
+from .options.checks import at_least, check_ranges
+from .options.train_options import Config
+from .reporting import transfer_plots
+from .system import devices
+from .training import jitted, loop, schedules
 
-SIZE = 8  # pixels: scikit-learn's digits as they are
+SIZE = 8  # pixels, the size of scikit-learn's digits
 COLOURS = ("red", "green")
 SOURCE, TARGET = cifar_resnet(14, classes=10), cifar_resnet(8, classes=10)
-METHODS: tuple[MethodName, ...] = ("scratch", "fm", "l2t-ww")
-# Chosen on validation data among β in {0.5, 1, 2} for both methods, and two rates for l2t-ww.
+METHODS = ("scratch", "fm", "l2t-ww")
+# Chosen on validation data: among β in {0.5, 1, 2} for both methods, and two rates for l2t-ww.
 BETA, META_LR = 1.0, 3e-3
-# The last layer of each stage of both sources, with that of each stage of the target.
+# The last layer of each stage of both sources with the last of each stage of the target.
 PAIRS = all_pairs([1, 3, 5, 7, 9, 11], [0, 1, 2])
 LAYERS = {6 * i + 2 * s + 1: f"{c} {s + 1}" for i, c in enumerate(COLOURS) for s in range(3)}
 
@@ -34,21 +45,25 @@ LAYERS = {6 * i + 2 * s + 1: f"{c} {s + 1}" for i, c in enumerate(COLOURS) for s
 class Options:
     """Show on the digits, in under three minutes, that what and where to transfer matters.
 
-    Every picture holds a red and a green digit. One source network has learned to read the red
-    one, another the green one, from many pictures. The target network is to read the red digit,
-    from ten pictures of each class. It is trained from scratch, with the last layer of every stage
-    of both sources matched alike with each of the target's layers (fm), and with learned weights
-    (l2t-ww).
+    Every picture has a red and a green digit.
+    - One source network has learned to read the red digit from many pictures.
+    - Another source network has learned to read the green digit.
+    - The target network learns to read the red digit from ten pictures of each class.
+
+    The target is trained by three methods:
+    - scratch: without the sources.
+    - fm: matched with both sources, all pairs of layers alike.
+    - l2t-ww: matched with both sources, with learned weights.
     """
 
-    #: Folder for the table and the pictures; those of an earlier demonstration are replaced.
+    #: Folder for the table and the pictures. It replaces those of an earlier demonstration.
     out: Annotated[Path, arg(metavar="FOLDER")] = Path("demo")
-    #: Runs of each method, with seeds from 0 on.
-    seeds: int = 3
+    #: Number of runs of each method. Their seeds count from 0.
+    seeds: Annotated[int, arg(metavar="N")] = 3
     #: Passes over the target's training pictures.
-    epochs: int = 40
-    #: Pictures of each class that the target learns from.
-    per_class: int = 10
+    epochs: Annotated[int, arg(metavar="N")] = 40
+    #: Number of pictures of each class that the target learns from.
+    per_class: Annotated[int, arg(metavar="N")] = 10
 
 
 class Outcome(NamedTuple):
@@ -61,16 +76,12 @@ class Outcome(NamedTuple):
 
 def main(options: Options) -> int:
     """Runs the demonstration."""
-    for name in ("seeds", "epochs", "per_class"):
-        if getattr(options, name) < 1:
-            raise ValueError(
-                f"--{name.replace('_', '-')} {getattr(options, name)}; wanted 1 or more"
-            )
-    digits, for_sources = dataset.hold_out(data.digits(SIZE), 0.5, seed=0)
+    check_ranges(options, *at_least(1, options, ("seeds", "epochs", "per_class")))
+    digits, for_sources = hold_out(load.digits(SIZE), 0.5, seed=0)
     splits = [target_splits(digits, options.per_class, seed) for seed in range(options.seeds)]
     options.out.mkdir(parents=True, exist_ok=True)
     begin = time.perf_counter()
-    plots.sample_pictures(options.out / "pictures.png", splits[0].train)
+    transfer_plots.sample_pictures(options.out / "pictures.png", splits[0].train)
     sources = [train_source(for_sources, colour) for colour in range(len(COLOURS))]
     source, variables = concatenate([SOURCE, SOURCE]), join_variables(sources)
     outcomes: dict[str, Outcome] = {}
@@ -81,8 +92,8 @@ def main(options: Options) -> int:
     return 0
 
 
-def two_digits(digits: dataset.Dataset, seed: int, copies: int = 1) -> list[dataset.Dataset]:
-    """Pictures of a red and a green digit each, every digit once in red for each copy.
+def two_digits(digits: Dataset, seed: int, copies: int = 1) -> list[Dataset]:
+    """Pictures that each have a red and a green digit; each copy has every digit once in red.
 
     Returns:
       The same pictures twice: labelled by the red digit, and by the green one.
@@ -93,29 +104,27 @@ def two_digits(digits: dataset.Dataset, seed: int, copies: int = 1) -> list[data
     images = np.zeros((len(red), SIZE, SIZE, 3), np.uint8)
     for channel, digit in enumerate((red, green)):
         images[..., channel] = digits.images[digit, ..., 0]
-    return [dataset.Dataset(images, digits.labels[digit], digits.classes) for digit in (red, green)]
+    return [Dataset(images, digits.labels[digit], digits.classes) for digit in (red, green)]
 
 
-def target_splits(
-    digits: dataset.Dataset, per_class: int, seed: int
-) -> dataset.Splits[dataset.Dataset]:
-    """The target's data: a quarter of the digits to learn, one to validate, a half to test."""
-    rest, test = dataset.hold_out(digits, 0.5, seed)
-    train, validation = dataset.hold_out(rest, 0.5, seed)
-    train = dataset.per_class(train, per_class, seed)
+def target_splits(digits: Dataset, count: int, seed: int) -> Splits[Dataset]:
+    """The target's data: a quarter of the digits to train, one to validate, a half to test."""
+    rest, test = hold_out(digits, 0.5, seed)
+    train, validation = hold_out(rest, 0.5, seed)
+    train = per_class(train, count, seed)
     train, validation, test = (
         two_digits(part, seed + i)[0] for i, part in enumerate((train, validation, test))
     )
-    return dataset.Splits(train, validation, test)
+    return Splits(train, validation, test)
 
 
-def train_source(digits: dataset.Dataset, colour: int) -> Variables:
+def train_source(digits: Dataset, colour: int) -> Variables:
     """A source network that reads the digit of one colour."""
     train, test = (
         two_digits(part, seed=colour, copies=copies)[colour]
-        for part, copies in zip(dataset.hold_out(digits, 0.2, seed=0), (3, 1), strict=True)
+        for part, copies in zip(hold_out(digits, 0.2, seed=0), (3, 1), strict=True)
     )
-    method = methods.make(Config(method="scratch"), None, SOURCE, [])
+    method = builders.scratch(Config(method="scratch"), Parts(None, SOURCE))
     device = devices.one_device()
     compiled = jitted.compile_method(method, SOURCE, device)
     training = InMemory(train, device, batch_size=32, seed=colour, augment=False)
@@ -133,11 +142,11 @@ def run_method(
     config: Config,
     source: Network,
     variables: Variables,
-    splits: list[dataset.Splits[dataset.Dataset]],
+    splits: list[Splits[Dataset]],
     options: Options,
 ) -> Outcome:
     """Trains the target by one method, once with each seed."""
-    method = methods.make(config, source, TARGET, list(PAIRS))
+    method = config.entry().build(config, Parts(source, TARGET, PAIRS))
     device = devices.one_device()
     compiled = jitted.compile_method(method, TARGET, device)
     batch_size = len(splits[0].train.labels) // 2
@@ -176,13 +185,18 @@ def report(folder: Path, options: Options, outcomes: dict[str, Outcome], seconds
     history = learned.mean(axis=0)
     title = "l2t-ww on two digits, mean over seeds"
     epochs = range(1, options.epochs + 1)
-    plots.lambda_matrices(folder / "lambda.png", PAIRS, history, epochs, title, LAYERS)
-    plots.matching_diagram(folder / "matching.png", PAIRS, history[-1], title, LAYERS)
+    transfer_plots.lambda_matrices(folder / "lambda.png", PAIRS, history, epochs, title, LAYERS)
+    transfer_plots.matching_diagram(folder / "matching.png", PAIRS, history[-1], title, LAYERS)
     print(f"\n{table}\n\n{seconds:.0f} seconds. Pictures in {folder}:")
     print("  pictures.png   what the target sees")
     print("  lambda.png     how much each source layer counts for each target layer, over training")
-    print("  matching.png   the same at the end, as lines")
+    print("  matching.png   the same after training, as lines between the layers")
+
+
+def command(words: list[str] | None = None) -> int:
+    """Runs the command line; that of the process if None."""
+    return cli.run(main, Options, prog="l2t demo", args=words)
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog=f"{__package__}.demo"))
+    sys.exit(command())

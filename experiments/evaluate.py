@@ -1,97 +1,230 @@
-"""Accuracy of a network with given weights on given data."""
+"""Print the accuracy of a trained network on labelled images."""
 
 from __future__ import annotations
 
+from .system import extra  # noqa: F401 - says what is not installed, before it is imported
+
+# isort: split
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-import jax
 import numpy as np
 from tqdm import tqdm
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 
-from . import classify, cli, devices, inputs, zoo
-from .options import DATA
+from l2t_jax import Network, Variables
+
+from .data import class_names, few_images, load, public_sets
+from .data.dataset import Dataset
+from .data.image_files import ImageFiles
+from .networks import zoo
+from .options import cli, descriptions
+from .options.checks import at_least, check_can_be_written, check_ranges, flag
+from .options.descriptions import (
+    CROP_SHARE,
+    CROP_SHARE_DEFAULT,
+    DATA,
+    IMAGE_SIZE,
+    NETWORKS,
+    WEIGHTS,
+    DataDir,
+    ForwardBatch,
+)
+from .runs import inputs, trained_network
+from .system import devices
+from .training import evaluation
+
+OF_RUN = "A run has its own."
+DATA_HELP = f"""Labelled images, for --weights. Of a public set the test images are taken.
+{DATA}"""
 
 
 @dataclass(frozen=True)
 class Options:
     """Print the accuracy of a trained network on labelled images.
 
-    Example: python -m experiments.evaluate --network resnet32
-    --weights tinyimagenet200_resnet32.pth.tar --data images.npz
+    The network is that of a run (RUN DATA), or weights (--network, --weights, --data):
+    - A run knows its classes' names. Classes are matched by name, and some may be missing.
+    - Weights have no class names. The data must have all classes, in the same order.
+
+    Example:
+      l2t evaluate runs/l2t-ww-photos-0 new_photos
     """
 
-    #: The network: resnetN, cifar-resnetN, vggN, vggN_bn or vit_SIZE_patchN, where SIZE is
-    #: micro, tiny, small or base.
-    network: str
-    #: Its weights: .pth, .pth.tar or .safetensors, such as the target.safetensors of a run.
-    weights: Annotated[Path, arg(metavar="FILE")]
-    #: Images: scikit-learn's digits, an npz file with uint8 images [N,H,W,3] and labels [N],
-    #: a folder with one folder of images a class, or the test images of a public set by its name,
-    #: whose unpacked official archive is below --data-dir; with tfds: before it, by its name in
-    #: TensorFlow Datasets, which has prepared it there.
-    data: Annotated[str, arg(metavar=DATA)]
-    #: Folder that the public sets' archives were unpacked into, or TensorFlow Datasets' own.
-    data_dir: Annotated[Path, arg(metavar="FOLDER")] = Path("data")
-    #: Side in pixels that the digits and the images of a folder are brought to.
-    image_size: int = 32
-    #: Of the shorter side of a folder's image, how much the centre crop keeps; 0.875 at
-    #: --image-size 128 or more, else 1, if not given.
-    crop_share: float | None = None
-    #: Images a forward pass, divided over all devices.
-    batch_size: int = 500
-    #: Where to write the predicted classes, in the images' order, as an npz file with the key
-    #: predictions.
-    predictions: Annotated[Path | None, arg(metavar="FILE.npz")] = None
+    run: Positional[
+        Annotated[Path | None, descriptions.RUN, arg(help_behavior_hint="(or give --weights)")]
+    ] = None
+    #: Images to evaluate the run's network on. It takes what --data takes.
+    images: Positional[
+        Annotated[str | None, arg(metavar="DATA", help_behavior_hint="(with RUN)")]
+    ] = None
+    network: Annotated[
+        str | None,
+        arg(
+            metavar="NETWORK",
+            help=f"Network of --weights: {NETWORKS}.",
+            help_behavior_hint="(with --weights)",
+        ),
+    ] = None
+    weights: Annotated[
+        Path | None,
+        arg(
+            metavar="FILE",
+            help=f"Trained weights: {WEIGHTS}.",
+            help_behavior_hint="(or give RUN)",
+        ),
+    ] = None
+    data: Annotated[
+        str | None,
+        arg(metavar="DATA", help=DATA_HELP, help_behavior_hint="(with --weights)"),
+    ] = None
+    data_dir: DataDir = Path("data")
+    image_size: Annotated[
+        int | None,
+        arg(
+            metavar="PIXELS",
+            help=f"{IMAGE_SIZE} {OF_RUN}",
+            help_behavior_hint="(default: 32)",
+        ),
+    ] = None
+    crop_share: Annotated[
+        float | None,
+        arg(
+            metavar="FLOAT",
+            help=f"{CROP_SHARE} {OF_RUN}",
+            help_behavior_hint=CROP_SHARE_DEFAULT,
+        ),
+    ] = None
+    batch_size: ForwardBatch = 500
+    #: Npz file to write the predicted classes to. Its key predictions has a number for each image,
+    #: in the images' order. Its key classes has the names that the numbers stand for.
+    predictions: Annotated[
+        Path | None, arg(metavar="FILE.npz", help_behavior_hint="(default: not written)")
+    ] = None
+
+
+class Subject(NamedTuple):
+    """A network and the images to evaluate it on.
+
+    Attributes:
+      network, variables: the trained network.
+      images: the images, with labels in the order of the network's logits.
+      how: what to print about the classes after the accuracy.
+    """
+
+    network: Network
+    variables: Variables
+    images: Dataset | ImageFiles
+    how: str
 
 
 def main(options: Options) -> int:
-    """Evaluates, and prints right, total and per cent."""
-    if options.batch_size < 1:
-        raise ValueError(f"--batch-size {options.batch_size} came; wanted 1 or more")
-    if options.predictions is not None and options.predictions.suffix != ".npz":
-        raise ValueError(f"--predictions {options.predictions} came; wanted a name ending in .npz")
-    if options.predictions is not None and not options.predictions.parent.is_dir():
-        raise ValueError(f"no folder {options.predictions.parent} for --predictions")
-    if options.image_size < 8:
-        raise ValueError(f"--image-size {options.image_size} came; wanted 8 or more")
-    if options.crop_share is not None and not 0 < options.crop_share <= 1:
-        raise ValueError(f"--crop-share {options.crop_share} came; wanted above 0, up to 1")
-    dataset = inputs.to_evaluate(
-        options.data, options.data_dir, options.image_size, options.crop_share
-    )
-    network, variables = zoo.load(options.network, options.weights, dataset.image_shape)
-    images = jax.ShapeDtypeStruct((1, *dataset.image_shape), np.float32)
-    classes = jax.eval_shape(
-        lambda variables, images: network.apply(variables, images, train=False).logits,
-        variables,
-        images,
-    ).shape[-1]
-    if classes < len(dataset.classes):
-        raise ValueError(
-            f"data of {len(dataset.classes)} classes came for a network of {classes}; wanted at "
-            "most as many"
-        )
+    """Evaluates, and prints how many images are right, of how many, and the share."""
+    check(options)
+    subject = of_weights(options) if options.run is None else of_run(options, options.run)
+    images = subject.images
     everywhere = devices.all_devices()
-    evaluate = classify.compile_evaluation(network, everywhere)
-    with tqdm(total=len(dataset.labels), unit="image", dynamic_ncols=True) as bar:
-        predictions = classify.predict(
-            evaluate,
+    with tqdm(total=len(images.labels), unit="image", dynamic_ncols=True) as bar:
+        predictions = evaluation.predict(
+            evaluation.compile_evaluation(subject.network, everywhere),
             everywhere,
-            everywhere.replicate(variables),
-            dataset,
+            everywhere.replicate(subject.variables),
+            images,
             options.batch_size,
             on_batch=bar.update,
         )
-    right = int(np.sum(predictions == dataset.labels))
-    print(f"{right} of {len(predictions)} right: {100 * right / len(predictions):.2f} %")
+    right, total = int(np.sum(predictions == images.labels)), len(predictions)
+    print(f"{right} of {total} right: {100 * right / total:.2f} %{subject.how}")
+    for warning in few_images.of_count("labelled", total):
+        print(f"warning: {warning}")
     if options.predictions is not None:
-        np.savez_compressed(options.predictions, predictions=predictions)
+        classes = np.array(images.classes, np.str_)
+        np.savez_compressed(options.predictions, predictions=predictions, classes=classes)
     return 0
 
 
+def check(options: Options) -> None:
+    """Raises a ValueError or FileNotFoundError for bad options, before anything is read."""
+    share = options.crop_share
+    check_ranges(
+        options,
+        *at_least(1, options, ("batch_size",)),
+        *at_least(8, options, ("image_size",)),
+        ("crop_share", share is None or 0 < share <= 1, "above 0 and at most 1"),
+    )
+    check_can_be_written("predictions", options.predictions)
+    if options.predictions is not None and options.predictions.suffix != ".npz":
+        raise ValueError(f"--predictions must end in .npz (got {options.predictions})")
+    own = ("network", "weights", "data", "image_size", "crop_share")
+    given = [flag(name) for name in own if getattr(options, name) is not None]
+    if options.run is not None:
+        if options.images is None:
+            raise ValueError(
+                f"RUN must have DATA after it (got {options.run} alone); give l2t evaluate RUN DATA"
+            )
+        if given:
+            raise ValueError(
+                f"{', '.join(given)} must not be given with RUN DATA (got {options.run} "
+                f"{options.images}); leave it out, since a run has its own"
+            )
+    elif missing := [f"--{name}" for name in own[:3] if getattr(options, name) is None]:
+        raise ValueError(
+            "RUN DATA, or --network, --weights and --data, must be given (got no "
+            f"{', '.join(missing)})"
+        )
+    for source in (options.images, options.data):
+        if source is not None and not public_sets.is_public(source):
+            load.check_exists(source)
+    if options.weights is not None and not options.weights.is_file():
+        raise FileNotFoundError(f"--weights must be a file (got {options.weights}: no such file)")
+
+
+def of_run(options: Options, run: Path) -> Subject:
+    """The network of a run, with images whose classes are matched by name.
+
+    Raises:
+      ValueError: there is no finished run, or the images have other classes or another shape.
+      OSError: files cannot be read.
+    """
+    assert options.images is not None
+    model = trained_network.read(run)
+    network, variables = trained_network.load(run, model)
+    side = model.image_shape[0]
+    images = inputs.to_evaluate(options.images, options.data_dir, side, model.crop_share)
+    inputs.check_shape(images, model.image_shape, options.images, str(run))
+    images = class_names.by_name(images, model.classes, options.images, str(run))
+    there = class_names.with_images(images)
+    how = ""
+    if len(there) < len(model.classes):
+        how = f" ({len(there)} of {len(model.classes)} classes: {class_names.listed(there)})"
+    return Subject(network, variables, images, how)
+
+
+def of_weights(options: Options) -> Subject:
+    """A network with weights from a file, with images whose classes are taken in their order.
+
+    Raises:
+      ValueError: the images have another number of classes, or do not fit the network.
+      OSError: files cannot be read.
+    """
+    assert options.network is not None
+    assert options.weights is not None
+    assert options.data is not None
+    size = 32 if options.image_size is None else options.image_size
+    images = inputs.to_evaluate(options.data, options.data_dir, size, options.crop_share)
+    network, variables = zoo.load(options.network, options.weights, images.image_shape)
+    count = zoo.classes_of(network, variables, images.image_shape)
+    class_names.check_count(images, count, f"--data {options.data}")
+    how = f" (the {count} classes taken by order: weights alone have no class names)"
+    return Subject(network, variables, images, how)
+
+
+def command(words: list[str] | None = None) -> int:
+    """Runs the command line; that of the process if None."""
+    return cli.run(main, Options, prog="l2t evaluate", args=words)
+
+
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog=f"{__package__}.evaluate"))
+    sys.exit(command())

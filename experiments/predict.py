@@ -1,7 +1,10 @@
-"""Classifies images with the network that a run has trained."""
+"""Classify new images with the network that a run has trained."""
 
 from __future__ import annotations
 
+from .system import extra  # noqa: F401 - says what is not installed, before it is imported
+
+# isort: split
 import contextlib
 import csv
 import sys
@@ -16,45 +19,57 @@ from jax import Array
 from tqdm import tqdm
 from tyro.conf import Positional, arg
 
-from . import classify, cli, devices, files, folders, trained
-from .folders import Folder, ImageFiles
-from .listing import images_below
+from .data import image_files
+from .data.class_folders import images_below
+from .data.image_files import Folder, ImageFiles
+from .options import cli
+from .options.checks import at_least, check_can_be_written, check_ranges
+from .options.descriptions import FinishedRun, ForwardBatch
+from .runs import trained_network
+from .system import devices, files
+from .training import evaluation
 
 COLUMNS = ("image", "class", "probability")
 
 
 @dataclass(frozen=True)
 class Options:
-    """Classify images with the network that a run has trained.
+    """Classify new images with the network that a run has trained.
 
-    Prints a table in CSV: each image with its most probable class and that class's probability.
+    It prints a CSV table: each image, its most probable class, and that probability.
 
-    Example: python -m experiments.predict runs/l2t-ww-photos-0 new/ one.jpg --out classes.csv
+    Example:
+      l2t predict runs/l2t-ww-photos-0 new/ one.jpg --out classes.csv
     """
 
-    #: Folder of a finished run of the train or pretrain command.
-    run: Positional[Annotated[Path, arg(metavar="RUN")]]
-    #: Images, or folders with images in them or below them.
-    images: Positional[Annotated[tuple[Path, ...], arg(metavar="IMAGE|FOLDER ...")]]
-    #: Where to write the table; to the standard output if not given.
-    out: Annotated[Path | None, arg(metavar="FILE.csv")] = None
-    #: Images a forward pass, divided over all devices.
-    batch_size: int = 500
+    run: FinishedRun
+    #: Images, or folders with images at any depth.
+    images: Positional[
+        Annotated[
+            tuple[Path, ...], arg(metavar="IMAGE|FOLDER ...", help_behavior_hint="(required)")
+        ]
+    ]
+    #: File to write the table to.
+    out: Annotated[
+        Path | None, arg(metavar="FILE.csv", help_behavior_hint="(default: standard output)")
+    ] = None
+    batch_size: ForwardBatch = 500
 
 
 def main(options: Options) -> int:
     """Classifies, and prints or writes the table."""
-    if options.batch_size < 1:
-        raise ValueError(f"--batch-size {options.batch_size} came; wanted 1 or more")
+    check_ranges(options, *at_least(1, options, ("batch_size",)))
+    check_can_be_written("out", options.out)
     if not options.images:
-        raise ValueError("no images came; wanted files, or folders of images")
-    if options.out is not None and not options.out.parent.is_dir():
-        raise ValueError(f"no folder {options.out.parent} for --out")
-    model = trained.read(options.run)
+        raise ValueError("IMAGE|FOLDER must be images, or folders with images (got none)")
+    model = trained_network.read(options.run)
     side, width, _ = model.image_shape
     if side != width:
-        raise ValueError(f"{options.run} was trained on images of {side}x{width}; wanted squares")
-    network, variables = trained.load(options.run, model)
+        raise ValueError(
+            f"{options.run} must be a run on square images (got one on {side}x{width}); resize "
+            "your training images to squares, and train again"
+        )
+    network, variables = trained_network.load(options.run, model)
     names = [str(path) for given in options.images for path in images_below(given)]
     images = ImageFiles(
         Folder(Path()),
@@ -64,11 +79,11 @@ def main(options: Options) -> int:
         side,
         model.crop_share,
     )
-    folders.check([images])
+    image_files.check([images])
     everywhere = devices.all_devices()
-    evaluate = classify.compile_evaluation(network, everywhere, most_probable)
+    evaluate = evaluation.compile_evaluation(network, everywhere, most_probable)
     with tqdm(total=len(names), unit="image", dynamic_ncols=True) as bar:
-        numbers, probabilities = classify.predict(
+        numbers, probabilities = evaluation.predict(
             evaluate,
             everywhere,
             everywhere.replicate(variables),
@@ -93,8 +108,13 @@ def main(options: Options) -> int:
 
 def most_probable(logits: Array) -> tuple[Array, Array]:
     """The most probable class of each image, and its probability."""
-    return classify.best_class(logits), jnp.max(jax.nn.softmax(logits), axis=-1)
+    return evaluation.best_class(logits), jnp.max(jax.nn.softmax(logits), axis=-1)
+
+
+def command(words: list[str] | None = None) -> int:
+    """Runs the command line; that of the process if None."""
+    return cli.run(main, Options, prog="l2t predict", args=words)
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog=f"{__package__}.predict"))
+    sys.exit(command())

@@ -1,67 +1,85 @@
-"""Trains a source network, whose weights `experiments.train` takes."""
+"""Train a source network of your own, for l2t train to transfer from."""
 
 from __future__ import annotations
 
+from .system import extra  # noqa: F401 - says what is not installed, before it is imported
+
+# isort: split
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
+from tyro.conf import arg
 
 from l2t_jax import baselines, output_shapes
 
-from . import cli, devices, jitted, methods, runs, schedules, session, zoo
-from .options import RunOptions
+from .networks import zoo
+from .options import builders, cli
+from .options.descriptions import NETWORKS
+from .options.run_options import RunOptions
+from .runs import layout, recorded_training, run
+from .system import devices
+from .training import jitted, schedules
 
 
 @dataclass(frozen=True)
 class Choice:
     """What to train; a class of its own so that --help begins with it."""
 
-    #: Network to train: resnetN, cifar-resnetN, vggN, vggN_bn or vit_SIZE_patchN, where
-    #: SIZE is micro, tiny, small or base.
-    network: str = "resnet32"
+    network: Annotated[str, arg(metavar="NETWORK", help=f"Network to train: {NETWORKS}.")] = (
+        "resnet32"
+    )
 
 
 @dataclass(frozen=True)
 class Options(RunOptions, Choice):
-    """Train a source network on a data set, for the train command to transfer from.
+    """Train a source network of your own, for l2t train to transfer from.
 
-    The best epoch's weights (by validation accuracy) go to the run folder's source.safetensors.
+    The weights go to source.safetensors in the run's folder:
+    - They are those of the epoch with the best validation accuracy.
+    - Give them to l2t train as --source-weights.
 
-    Example: python -m experiments.pretrain --network resnet32 --data tinyimagenet --data-dir data
+    Example:
+      l2t pretrain --network resnet32 --data tinyimagenet --data-dir data
     """
 
-    #: Learning rate of SGD at the start; a tenth of it from half of the epochs on, a hundredth
-    #: from three quarters on.
+    #: Learning rate of SGD at the start. A tenth of it is used after half of the epochs, and a
+    #: hundredth after three quarters.
     lr: float = 0.1
 
     def name(self) -> str:
-        """What the run is called where it is given no folder."""
+        """The name of the run's folder where none is given."""
         return f"pretrain-{self.network}-{Path(self.data).stem}-{self.seed}"
 
 
 def main(options: Options) -> int:
     """Trains as configured, and writes config, metrics and weights to the run folder."""
-    zoo.network(options.network, 1, options.precision)  # a mistyped name is told before all else
-    if runs.is_done(options):
+    zoo.find(options.network, options.precision)  # before all else, for a mistyped name
+    if run.is_done(options):
         return 0
-    everywhere, splits = runs.prepare(options)
+    everywhere, splits = run.prepare(options)
     network = zoo.network(options.network, len(splits.train.classes), options.precision)
     images = jax.ShapeDtypeStruct((options.batch_size, *splits.train.image_shape), jnp.float32)
-    # Images that the network cannot take are told before anything is written.
+    # Images that the network cannot take end the command before anything is written.
     output_shapes(network, jax.eval_shape(network.init, jax.random.key(0), images), images)
-    method = baselines.scratch(network, optimizer=methods.sgd(options))
+    method = baselines.scratch(network, optimizer=builders.sgd(options))
     compiled = jitted.compile_method(method, network, everywhere, drop=options.skip_nonfinite > 0)
     what = f"pretraining {options.network}"
     rate = schedules.step_decay(options.lr, options.epochs)
-    with runs.opened(options, splits, everywhere, what):
-        result = session.train(options, compiled, None, splits, rate)
-        done = options, options.network, "source.safetensors", result, splits, everywhere
-        devices.on_first_process(lambda: runs.finish(*done))
+    with run.opened(options, splits, everywhere, what):
+        result = recorded_training.train(options, compiled, None, splits, rate)
+        done = options, options.network, layout.SOURCE, result, splits, everywhere
+        devices.on_first_process(lambda: run.finish(*done))
     return 0
 
 
+def command(words: list[str] | None = None) -> int:
+    """Runs the command line; that of the process if None."""
+    return cli.run(main, Options, prog="l2t pretrain", args=words)
+
+
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog=f"{__package__}.pretrain"))
+    sys.exit(command())

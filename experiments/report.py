@@ -1,7 +1,10 @@
-"""A table, pictures and a record of how they were made, from the folders of many runs."""
+"""Make one table and the pictures of many runs."""
 
 from __future__ import annotations
 
+from .system import extra  # noqa: F401 - says what is not installed, before it is imported
+
+# isort: split
 import datetime
 import statistics
 import sys
@@ -13,38 +16,46 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from . import cli, groups, pictures, provenance, run_folders, settings, table
-from .groups import Arranged, Group
-from .run_folders import Found, Run
+from .options import cli
+from .reporting import groups, pictures, run_identity, table
+from .reporting.groups import Arranged, Group
+from .runs import finished
+from .runs.finished import Found, Run
+from .system import provenance
 
 
 @dataclass(frozen=True)
 class Options:
-    """Make one table and the pictures of many training runs.
+    """Make one table and the pictures of many runs.
 
-    Writes report.md, which shows all, table.md, table.csv, table.tex, and the pictures. A row is a
-    method with the options in which the runs differ, a column a data set with a number of images a
-    class, a cell the mean test accuracy over the seeds. Runs that differ in anything else than the
-    seed are never averaged. Of runs with equal options and seed the last one counts.
+    It writes report.md, which has everything, table.md, table.csv, table.tex and pictures:
+    - A row is a method, with the options in which the runs differ.
+    - A column is a data set, with a number of images per class.
+    - A cell is the mean test accuracy over the seeds.
+    - Only runs that differ in nothing but the seed are averaged.
+    - Of runs with the same options and seed the last one counts.
 
-    Example: python -m experiments.report runs --out report
+    Example:
+      l2t report runs --out report
     """
 
-    #: Folders of runs of the train command, or folders that hold some at any depth.
-    runs: Positional[Annotated[tuple[Path, ...], arg(metavar="RUNS ...")]]
-    #: Folder for the report; the files of an earlier one are replaced.
+    #: Folders of runs of l2t train, or folders that have some at any depth.
+    runs: Positional[
+        Annotated[tuple[Path, ...], arg(metavar="RUNS ...", help_behavior_hint="(required)")]
+    ]
+    #: Folder for the report. It replaces the files of an earlier one.
     out: Annotated[Path, arg(metavar="FOLDER")] = Path("report")
 
 
 def main(options: Options) -> int:
     """Reads the runs and writes the report."""
     if not options.runs:
-        raise ValueError("no RUNS came; wanted folders of runs, or folders that hold some")
-    found = run_folders.find(options.runs)
+        raise ValueError("RUNS must be folders of runs, or folders that have some (got none)")
+    found = finished.find(options.runs)
     if not found.runs:
         raise ValueError(
-            f"no finished run of the train command in {' '.join(map(str, options.runs))}, only "
-            f"{len(found.unfinished)} unfinished and {len(found.unreadable)} unreadable ones"
+            f"RUNS must have a finished run of l2t train (got {' '.join(map(str, options.runs))} "
+            f"with {len(found.unfinished)} unfinished and {len(found.unreadable)} unreadable ones)"
             + "".join(f"; {folder}: {why}" for folder, why in found.unreadable[:1])
         )
     arranged = groups.arrange(found.runs)
@@ -62,10 +73,13 @@ def main(options: Options) -> int:
     texts["report.md"] = "\n\n".join(
         [
             "# Report",
-            f"{len(found.runs) - len(arranged.repeated)} runs; test accuracy in per cent at the "
-            "epoch with the best validation accuracy: mean ± sample standard deviation over the "
-            "seeds (number of seeds), the best mean of each column in bold.",
+            f"{len(found.runs) - len(arranged.repeated)} runs. The table has the test accuracy in "
+            "per cent, at the epoch with the best validation accuracy: mean ± sample standard "
+            "deviation over the seeds (number of seeds). Bold are the highest mean of each column "
+            "and all that the spread does not separate from it.",
             texts["table.md"].strip(),
+            *what_it_shows(results),
+            *few_images(arranged),
             *alike(arranged),
             *left_out(found, arranged),
             "## Pictures",
@@ -75,23 +89,47 @@ def main(options: Options) -> int:
     )
     for name, text in texts.items():
         (options.out / name).write_text(text.strip() + "\n", encoding="utf-8")
-    print(f"{texts['table.md']}\n{options.out / 'report.md'} has it with {len(drawn)} pictures")
+    print(f"{texts['table.md']}\nwrote {options.out / 'report.md'} with {len(drawn)} pictures")
     for name, runs in (("unfinished", found.unfinished), ("unreadable", found.unreadable)):
         for folder, why in runs:
-            print(f"{name}, not in the table: {folder} ({why})")
+            print(f"not in the table, {name}: {folder} ({why})")
     return 0
+
+
+def what_it_shows(results: table.Table) -> Iterable[str]:
+    """How small a difference the figures of each column can show."""
+    yield table.grid(table.LIMITS, table.limits(results)).strip()
+    yield (
+        "Chance is the accuracy of a class drawn at random for each image. The standard error is "
+        "that of one run, because it has only so many test images. It is taken at the column's "
+        "highest mean: √(q (1 - q) / n), where k of n images are right and q = (k + 1) / (n + 2). "
+        "Two means are separate if they differ by more than √(s₁² + s₂²). Here s is the standard "
+        "deviation over the seeds, or the standard error if that is larger or there is one seed."
+    )
+
+
+def few_images(arranged: Arranged) -> Iterable[str]:
+    """The warnings about few images that the runs have printed."""
+    said = {
+        f"{column}: {warning}": None
+        for (_, column), group in arranged.groups.items()
+        for run in group.runs
+        for warning in run.warnings
+    }
+    if said:
+        yield "**Warning**, few images:\n\n" + "\n".join(f"- {line}" for line in said)
 
 
 def alike(arranged: Arranged) -> Iterable[str]:
     """The options that the rows' names leave out."""
     if arranged.common:
         yield (
-            f"Not the default, but alike in all rows that use them: {', '.join(arranged.common)}."
+            f"Not the default, but the same in all rows that use it: {', '.join(arranged.common)}."
         )
 
 
 def left_out(found: Found, arranged: Arranged) -> Iterable[str]:
-    """What is not in the table, and why."""
+    """The runs that are not in the table, and why."""
     kinds = {
         "Unfinished": [f"{folder} ({progress})" for folder, progress in found.unfinished],
         "Unreadable": [f"{folder}: {why}" for folder, why in found.unreadable],
@@ -122,13 +160,13 @@ def how_made(arranged: Arranged) -> Iterable[str]:
             f"- Report: {now}, l2t_jax {provenance.versions()['l2t_jax']}",
             f"- Runs finished: {dates[0].isoformat()} to {dates[-1].isoformat()}",
             f"- Seeds: {', '.join(map(str, seeds))}",
-            f"- Training, validation and test together: {duration(seconds)}",
+            f"- Time to train, validate and test: {duration(seconds)}",
             *(f"- Images of {column}: {images(run)}" for column, run in of_columns(arranged)),
             *counted("Versions", [versions(run) for run in runs]),
             *counted("Devices", [hardware(run) for run in runs]),
         ]
     )
-    yield "Seconds a run, mean over the seeds:"
+    yield "Seconds per run, mean over the seeds:"
     yield table.grid(
         ["method", *(column.label for column in arranged.columns)],
         [
@@ -136,11 +174,11 @@ def how_made(arranged: Arranged) -> Iterable[str]:
             for row in arranged.rows
         ],
     ).strip()
-    yield "Commands; `--seed` and `--run-dir` are each run's own:"
+    yield "Commands, without each run's own `--seed` and `--run-dir`:"
     lines = []
     for (row, column), group in arranged.groups.items():
         lines.append(f"# {row}, {column}: seeds {', '.join(map(str, group.seeds))}")
-        lines.append(settings.command(group.runs[0]))
+        lines.append(run_identity.command(group.runs[0]))
     yield "```\n" + "\n".join(lines) + "\n```"
 
 
@@ -151,7 +189,7 @@ def of_columns(arranged: Arranged) -> list[tuple[str, Run]]:
 
 
 def images(run: Run) -> str:
-    """How many images a run had, of each part, and how they were divided."""
+    """How many images each part of a run had, and how they were divided."""
     counts = run.result["images"]
     return (
         f"{counts['train']} to train on, {counts['validation']} to choose the epoch, "
@@ -181,7 +219,7 @@ def hardware(run: Run) -> str:
 
 
 def counted(name: str, texts: Sequence[str]) -> list[str]:
-    """A line for each text, with how often it came if there are several."""
+    """A line for each distinct text, with its number of runs if there are several."""
     counts = Counter(texts)
     return [
         f"- {name}: {text}" + (f" ({count} runs)" if len(counts) > 1 else "")
@@ -194,5 +232,10 @@ def duration(seconds: float) -> str:
     return str(datetime.timedelta(seconds=round(seconds)))
 
 
+def command(words: list[str] | None = None) -> int:
+    """Runs the command line; that of the process if None."""
+    return cli.run(main, Options, prog="l2t report", args=words)
+
+
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Options, prog=f"{__package__}.report"))
+    sys.exit(command())

@@ -1,42 +1,37 @@
-"""Trains one target network by one method."""
+"""Train a target network with the help of source networks."""
 
 from __future__ import annotations
 
+from .system import extra  # noqa: F401 - says what is not installed, before it is imported
+
+# isort: split
 import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from l2t_jax import Batch, output_shapes
-from l2t_jax.matching import Pair
+from l2t_jax import Batch, MetaNetwork, output_shapes
+from l2t_jax.pairs import Pair
 
-from . import (
-    cli,
-    devices,
-    inputs,
-    jitted,
-    loop,
-    methods,
-    plots,
-    runs,
-    schedules,
-    session,
-    sources,
-    transferred,
-    zoo,
-)
-from .config import Config
-from .pairs import choose_pairs
+from .networks import sources, zoo
+from .networks.layer_pairs import choose_pairs
+from .options import cli
+from .options.builders import Parts
+from .options.train_options import Config
+from .reporting import transfer_plots
+from .runs import inputs, layout, recorded_training, run
+from .system import devices
+from .training import jitted, learned_weights, loop, schedules
 
 
 def main(config: Config) -> int:
     """Trains as configured, and writes config, metrics, weights and pictures to the run folder."""
     for name in (config.target, *config.source):
-        zoo.network(name, 1, config.precision)  # a mistyped name is told before all else
-    if runs.is_done(config):
+        zoo.find(name, config.precision)  # before all else, for a mistyped name
+    if run.is_done(config):
         return 0
-    everywhere, splits = runs.prepare(config)
+    everywhere, splits = run.prepare(config)
     size = splits.train.image_shape
     target = zoo.network(config.target, len(splits.train.classes), config.precision)
     images = jax.ShapeDtypeStruct((config.batch_size, *size), jnp.float32)
@@ -44,15 +39,17 @@ def main(config: Config) -> int:
     target_outputs = output_shapes(target, variables, images)
     pairs: list[Pair] = []
     layers: list[str] = []
-    if config.method == "scratch":
-        method, source_variables = methods.make(config, None, target, pairs), None
+    entry = config.entry()
+    if entry.sources == "none":
+        method, source_variables = entry.build(config, Parts(None, target)), None
     else:
         source = sources.load(config.source, config.source_weights, images, config.precision)
         if config.matches_layers():
             pairs = choose_pairs(config.pairs_or_default(), source.outputs, target_outputs)
-        method = methods.make(config, source.network, target, pairs, source.classes)
+        parts = Parts(source.network, target, pairs, source.classes)
+        method = entry.build(config, parts)
         source_variables, layers = source.variables, source.layers
-    # What does not fit together is told before anything is written.
+    # Parts that do not fit together end the command before anything is written.
     jax.eval_shape(
         lambda variables, images, labels: method.init(
             jax.random.key(0), variables, Batch(images, labels)
@@ -65,55 +62,66 @@ def main(config: Config) -> int:
     what = f"{config.method}: {config.target}"
     what += f" from {' and '.join(config.source)}" if config.source_weights else ""
     what += f", {len(pairs)} pairs" if pairs else ""
+    if config.method == "finetune" and source.classes == (len(splits.train.classes),):
+        what += " with its classifier, since both have as many classes"
     more = {
         "matched_pairs": pairs,
         "source_layers": layers,
         "source_sha256": [sources.digest(path) for path in config.source_weights],
     }
     rate = schedules.cosine(config.lr, config.epochs)
-    learned = config.method.startswith("l2t")
-    outer = learned and config.outer_batch == "other"
-    with runs.opened(config, splits, everywhere, what, **more):
-        result = session.train(config, compiled, source_variables, splits, rate, outer=outer)
-        if learned:
-            record_transfer(config, source, pairs, result, splits, everywhere)
+    outer = entry.learns and config.outer_batch == "other"
+    with run.opened(config, splits, everywhere, what, **more):
+        result = recorded_training.train(
+            config, compiled, source_variables, splits, rate, outer=outer
+        )
+        if entry.meta_networks is not None:
+            record_transfer(
+                config, entry.meta_networks(config), source, pairs, result, splits, everywhere
+            )
             devices.on_first_process(lambda: draw(config, pairs, layers, result))
-        done = config, config.target, "target.safetensors", result, splits, everywhere
-        devices.on_first_process(lambda: runs.finish(*done))
+        done = config, config.target, layout.TARGET, result, splits, everywhere
+        devices.on_first_process(lambda: run.finish(*done))
     return 0
 
 
 def record_transfer(
     config: Config,
+    networks: tuple[MetaNetwork, MetaNetwork],
     source: sources.Sources,
     pairs: list[Pair],
     result: loop.Result,
     splits: inputs.Splits,
     everywhere: devices.Devices,
 ) -> None:
-    """Writes what the meta-networks transfer where after the last epoch."""
-    means = transferred.mean_weights(
+    """Writes the mean weights that the meta-networks give to channels and pairs at the end."""
+    means = learned_weights.mean_weights(
         source.network,
         source.variables,
-        *methods.meta_networks(config),
+        *networks,
         result.state.meta_params,
         pairs,
         splits.train,
         everywhere,
     )
-    path = config.folder() / transferred.FILE
-    devices.on_first_process(lambda: transferred.write(path, means))
+    path = config.folder() / layout.CHANNEL_WEIGHTS
+    devices.on_first_process(lambda: learned_weights.write(path, means))
 
 
 def draw(config: Config, pairs: list[Pair], layers: list[str], result: loop.Result) -> None:
-    """Writes the pictures of a run with pair weights."""
+    """Writes the pictures of a run's pair weights."""
     title = f"{config.method}: {' + '.join(config.source)} → {config.target}"
     history = np.array([epoch.train["pair_weights"] for epoch in result.epochs])
     epochs = [epoch.epoch for epoch in result.epochs]
     names, folder = dict(enumerate(layers)), config.folder()
-    plots.lambda_matrices(folder / "lambda.png", pairs, history, epochs, title, names)
-    plots.matching_diagram(folder / "matching.png", pairs, history[-1], title, names)
+    transfer_plots.lambda_matrices(folder / layout.LAMBDA, pairs, history, epochs, title, names)
+    transfer_plots.matching_diagram(folder / layout.MATCHING, pairs, history[-1], title, names)
+
+
+def command(words: list[str] | None = None) -> int:
+    """Runs the command line; that of the process if None."""
+    return cli.run(main, Config, prog="l2t train", args=words)
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main, Config, prog=f"{__package__}.train"))
+    sys.exit(command())

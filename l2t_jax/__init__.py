@@ -1,20 +1,30 @@
 """Learning What and Where to Transfer (Jang et al., ICML 2019) as pure JAX functions."""
 
-from l2t_jax import baselines
+from l2t_jax import _ynnpack, baselines
 from l2t_jax.affine import Affine
-from l2t_jax.base import Batch, Inner, Method, accuracy, cross_entropy, target_variables
+from l2t_jax.base import (
+    Apply,
+    Batch,
+    Init,
+    Inner,
+    Method,
+    Network,
+    Outputs,
+    Step,
+    Variables,
+    target_variables,
+)
+from l2t_jax.feature_maps import pool, resize, tokens_to_map
 from l2t_jax.l2t import Info, State, l2t
+from l2t_jax.losses import accuracy, cross_entropy
 from l2t_jax.matching import (
     Projection,
-    all_pairs,
     channel_errors,
-    check_pairs,
     combine_weights,
     init_projections,
     matching_loss,
     pair_losses,
     project,
-    resize,
 )
 from l2t_jax.meta_gradients import (
     MetaGradient,
@@ -28,29 +38,23 @@ from l2t_jax.meta_networks import (
     affine_pairs,
     constant_pairs,
     error_weights,
-    pool,
     softmax_channels,
     uniform_channels,
     uniform_pairs,
 )
-from l2t_jax.networks import (
-    Apply,
-    Network,
-    Outputs,
-    Variables,
-    concatenate,
-    join_variables,
-    output_shapes,
-)
-from l2t_jax.tokens import tokens_to_map, with_token_maps
+from l2t_jax.networks import concatenate, join_variables, output_shapes, with_token_maps
+from l2t_jax.pairs import all_pairs, check_pairs
 from l2t_jax.unroll import unroll
 from l2t_jax.virtual_steps import bilevel, two_stage
+
+__version__ = "0.1.0"
 
 __all__ = [
     "Affine",
     "Apply",
     "Batch",
     "Info",
+    "Init",
     "Inner",
     "MetaGradient",
     "MetaNetwork",
@@ -60,6 +64,7 @@ __all__ = [
     "Outputs",
     "Projection",
     "State",
+    "Step",
     "Variables",
     "accuracy",
     "affine_pairs",
@@ -94,3 +99,5 @@ __all__ = [
     "unroll",
     "with_token_maps",
 ]
+
+_ynnpack.turn_off()

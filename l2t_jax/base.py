@@ -1,19 +1,89 @@
-"""What all training methods share: batches, the inner parameters, the task's loss."""
+"""The interfaces of all parts: networks, batches, losses, training methods."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from l2t_jax._typing import Array, Float, Int, PyTree
-from l2t_jax.networks import Variables
+from l2t_jax._typing import Array, PyTree
 
 TaskLoss = Callable[[Array, PyTree], Array]
 Score = Callable[[Array, PyTree], Array]
+
+
+class Variables(NamedTuple):
+    """Everything a network remembers.
+
+    Attributes:
+      params: pytree of trainable arrays.
+      model_state: pytree of what a forward pass moves without a gradient, such as running batch
+        statistics or a dropout key. An empty dict where there is nothing of the kind.
+    """
+
+    params: PyTree
+    model_state: PyTree
+
+
+class Outputs(NamedTuple):
+    """What a forward pass gives; ``B`` denotes the batch dimension.
+
+    Attributes:
+      logits: predictions, shape ``[B, ...]``; ``[B, classes]`` for a classifier.
+      features: feature maps from the input side to the output side, each ``[B, H, W, C]`` with
+        sizes of its own.
+      model_state: the model state after this pass; the one that came in where ``train`` is false.
+    """
+
+    logits: Array
+    features: tuple[Array, ...]
+    model_state: PyTree
+
+
+@runtime_checkable
+class Apply(Protocol):
+    def __call__(self, variables: Variables, images: Array, *, train: bool) -> Outputs:
+        """Runs the network.
+
+        Args:
+          variables: the network's parameters and model state.
+          images: inputs, shape ``[B, H, W, channels]``.
+          train: whether the pass is one of training (batch norm with the batch's own statistics,
+            dropout on) or of evaluation.
+
+        Returns:
+          Logits, feature maps and the model state after the pass.
+        """
+
+
+class Network(NamedTuple):
+    """A network as a pair of pure functions.
+
+    Anything that can be written this way takes part in the transfer: bundled and foreign Linen
+    modules (`l2t_jax.adapters.from_linen`), hand-written functions, other libraries.
+
+    Attributes:
+      init: ``(key, images) -> Variables``.
+      apply: ``(variables, images, *, train) -> Outputs``; see `Apply`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> def init(key, images):
+      ...     width = images.shape[-1]
+      ...     return Variables({"w": jax.random.normal(key, (width, 3))}, {})
+      >>> def apply(variables, images, *, train):
+      ...     maps = jax.nn.relu(images @ variables.params["w"])
+      ...     return Outputs(maps.mean((1, 2)), (maps,), variables.model_state)
+      >>> network = Network(init, apply)
+      >>> variables = network.init(jax.random.key(0), jnp.ones((2, 8, 8, 1)))
+      >>> network.apply(variables, jnp.ones((2, 8, 8, 1)), train=False).logits.shape
+      (2, 3)
+    """
+
+    init: Callable[[Array, Array], Variables]
+    apply: Apply
 
 
 class Batch(NamedTuple):
@@ -52,17 +122,47 @@ class InnerState(Protocol):
     def model_state(self) -> PyTree: ...
 
 
+@runtime_checkable
+class Init(Protocol):
+    def __call__(self, key: Array, source_variables: Any, batch: Batch) -> Any:
+        """The state that training starts from.
+
+        Args:
+          key: a PRNG key; what is drawn depends on it alone.
+          source_variables: the source's `Variables`; None where the method has no source.
+          batch: a batch, of which only shapes and dtypes matter.
+
+        Returns:
+          The method's own state, a NamedTuple that has what `InnerState` tells.
+        """
+
+
+@runtime_checkable
+class Step(Protocol):
+    def __call__(self, state: Any, source_variables: Any, batch: Batch) -> tuple[Any, Any]:
+        """One iteration on one batch.
+
+        Args:
+          state: the state after the last iteration, or that of ``init``.
+          source_variables: the source's `Variables`, which no step changes.
+          batch: the samples to train on.
+
+        Returns:
+          The state after the iteration, of the same structure, and a NamedTuple of figures that
+          the iteration saw.
+        """
+
+
 class Method(NamedTuple):
     """A training method as a pair of pure functions.
 
     Attributes:
-      init: ``(key, source_variables, batch) -> state``; the batch gives shapes only.
-      step: ``(state, source_variables, batch) -> (state, info)``, one iteration. The info is a
-        NamedTuple of figures that the step saw.
+      init: ``(key, source_variables, batch) -> state``; see `Init`.
+      step: ``(state, source_variables, batch) -> (state, info)``; see `Step`.
     """
 
-    init: Callable
-    step: Callable
+    init: Init
+    step: Step
 
 
 def target_variables(state: InnerState) -> Variables:
@@ -75,6 +175,7 @@ def target_variables(state: InnerState) -> Variables:
       Parameters and model state, for the target network's ``apply``.
 
     Example:
+      >>> import optax
       >>> from l2t_jax import baselines, models
       >>> target = models.cifar_resnet(8, classes=3)
       >>> method = baselines.scratch(target, optimizer=optax.sgd(0.1))
@@ -84,54 +185,6 @@ def target_variables(state: InnerState) -> Variables:
       (64, 3)
     """
     return Variables(state.inner.params, state.model_state)
-
-
-def cross_entropy(
-    logits: Float[Array, "*batch classes"], labels: Int[Array, " *batch"]
-) -> Float[Array, ""]:
-    """Mean cross-entropy over the batch, ``-1/B Σ_b log softmax(logits_b)[label_b]``.
-
-    Args:
-      logits: ``[B, classes]``, or ``[B, ..., classes]`` where every position has a class.
-      labels: ``[B]`` or ``[B, ...]``, from 0 to ``classes - 1``.
-
-    Returns:
-      A scalar in nats.
-
-    Example:
-      >>> round(float(cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3]))), 4)
-      1.3863
-    """
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-
-def accuracy(logits: Array, labels: PyTree) -> Float[Array, ""]:
-    """Share of labels at which the largest logit is, ``1/B Σ_b [argmax(logits_b) = label_b]``.
-
-    Args:
-      logits: ``[B, classes]``, or ``[B, ..., classes]`` where every position has a class.
-      labels: ``[B]`` or ``[B, ...]``, from 0 to ``classes - 1``.
-
-    Returns:
-      A scalar from 0 to 1.
-
-    Raises:
-      ValueError: labels that are no class numbers, one for each row of logits.
-
-    Example:
-      >>> float(accuracy(jnp.array([[0.1, 0.9], [0.8, 0.2]]), jnp.array([1, 1])))
-      0.5
-    """
-    given = [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(labels)]
-    if [shape for shape, _ in given] != [logits.shape[:-1]] or not all(
-        jnp.issubdtype(dtype, jnp.integer) for _, dtype in given
-    ):
-        labels_came = " and ".join(f"{dtype}{list(shape)}" for shape, dtype in given) or "none"
-        raise ValueError(
-            f"labels {labels_came} came for logits {list(logits.shape)}; wanted class numbers "
-            f"{list(logits.shape[:-1])}, or another `score` with another `task_loss`"
-        )
-    return jnp.mean(jnp.argmax(logits, axis=-1) == labels, dtype=logits.dtype)
 
 
 def check_batch(batch: Batch) -> None:
@@ -147,6 +200,6 @@ def check_batch(batch: Batch) -> None:
     labels = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch.labels)]
     if not images or images[0] == 0 or any(shape[:1] != images[:1] for shape in labels):
         raise ValueError(
-            f"images of shape {images} and labels of shape {' and '.join(map(str, labels))} came; "
-            "wanted the same number of samples, at least one"
+            "images and labels must have the same number of samples, at least one (got images of "
+            f"shape {images} and labels of shape {' and '.join(map(str, labels))})"
         )

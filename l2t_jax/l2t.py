@@ -15,30 +15,26 @@ from l2t_jax.base import (
     Batch,
     Inner,
     Method,
+    Network,
     Score,
     TaskLoss,
-    accuracy,
+    Variables,
     check_batch,
-    cross_entropy,
 )
-from l2t_jax.matching import (
-    Pair,
-    channel_errors,
-    init_projections,
-    matching_loss,
-    require_pairs,
-)
+from l2t_jax.feature_maps import pool_pairs
+from l2t_jax.losses import accuracy, cross_entropy
+from l2t_jax.matching import channel_errors, init_projections, matching_loss
 from l2t_jax.meta_gradients import MetaGradient, mixed_meta_gradient
 from l2t_jax.meta_networks import (
     MetaNetwork,
     MetaParams,
     affine_pairs,
     error_weights,
-    pool_pairs,
     softmax_channels,
 )
-from l2t_jax.networks import Network, Variables, output_shapes
+from l2t_jax.networks import output_shapes
 from l2t_jax.optimizers import apply_gradient, check_optimizer
+from l2t_jax.pairs import Pair, require_pairs
 from l2t_jax.unroll import Loss
 from l2t_jax.virtual_steps import Scheme, two_stage
 
@@ -262,7 +258,8 @@ def l2t(
                 opt_state,
                 weights,
             )
-            return outer_loss, transpose(weights_bar)[0]
+            # Of one type with what stands for it where there is no meta-step.
+            return outer_loss.astype(loss.dtype), transpose(weights_bar)[0]
 
         due = state.iteration % meta_every == 0
         take = partial(_meta_step, outer_gradient, meta_optimizer, state, moves=unroll_steps > 0)
@@ -312,7 +309,7 @@ def _meta_step(
 ) -> MetaStep:
     """The meta-parameters and their optimiser's state afterwards, the outer loss and the norm."""
     outer_loss, gradient = outer_gradient()
-    norm = optax.tree.norm(gradient)
+    norm = optax.tree.norm(gradient).astype(outer_loss.dtype)
     if not moves:
         return state.meta_params, state.meta_opt_state, outer_loss, norm
     moved = apply_gradient(meta_optimizer, gradient, state.meta_opt_state, state.meta_params)

@@ -7,122 +7,21 @@ and a *pair* ``(m, n)`` names the source's m-th and the target's n-th feature ma
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
-from l2t_jax._channels import repeat
-from l2t_jax._convolution import convolve
+from l2t_jax._ops.channel_sums import repeat
+from l2t_jax._ops.convolution import convolve
+from l2t_jax._precision import at_least_float32, widen
 from l2t_jax._typing import Array, ArrayOrShape, Float
-from l2t_jax.affine import uniform_affine
+from l2t_jax.affine import Affine, uniform_affine
+from l2t_jax.feature_maps import resize
+from l2t_jax.pairs import Pair, check_pairs
 
-Pair = tuple[int, int]
-
-
-class Projection(NamedTuple):
-    """A 1x1 convolution with bias, from target channels to source channels.
-
-    Attributes:
-      kernel: ``[C_target, C_source]``.
-      bias: ``[C_source]``.
-    """
-
-    kernel: Float[Array, "target_channels source_channels"]
-    bias: Float[Array, " source_channels"]
-
-
-def all_pairs(sources: Iterable[int], targets: Iterable[int]) -> tuple[Pair, ...]:
-    """Every source layer with every target layer, source-major.
-
-    Args:
-      sources: numbers of the source's feature maps, from 0.
-      targets: numbers of the target's.
-
-    Returns:
-      The pairs ``(m, n)``.
-
-    Example:
-      >>> all_pairs([4, 9], range(2))
-      ((4, 0), (4, 1), (9, 0), (9, 1))
-    """
-    targets = tuple(targets)
-    return tuple((m, n) for m in sources for n in targets)
-
-
-def require_pairs(pairs: Sequence[Pair]) -> None:
-    """Raises a ValueError where there is no pair at all."""
-    if not pairs:
-        raise ValueError("no pairs of layers came; wanted at least one (source, target) pair")
-
-
-def check_pairs(
-    pairs: Sequence[Pair],
-    source_features: Sequence[ArrayOrShape],
-    target_features: Sequence[ArrayOrShape],
-) -> None:
-    """Raises a ValueError unless the pairs fit the two lists of feature maps.
-
-    Args:
-      pairs: the pairs to match; at least one, each within both lists.
-      source_features: arrays or shapes ``[B, H, W, C]``.
-      target_features: likewise, with the same ``B``.
-
-    Raises:
-      ValueError: zero pairs, a pair outside the lists, a feature map that is not of
-        rank 4, or batch sizes that differ.
-
-    Example:
-      >>> check_pairs([(0, 1)], [jnp.ones((2, 4, 4, 3))], [jnp.ones((2, 8, 8, 5))])
-      Traceback (most recent call last):
-      ValueError: pair (0, 1) is outside the feature lists; wanted a source layer from 0 to 0 and a
-      target layer from 0 to 0
-    """
-    require_pairs(pairs)
-    for m, n in pairs:
-        if not (0 <= m < len(source_features) and 0 <= n < len(target_features)):
-            raise ValueError(
-                f"pair ({m}, {n}) is outside the feature lists; wanted a source layer from 0 to "
-                f"{len(source_features) - 1} and a target layer from 0 to "
-                f"{len(target_features) - 1}"
-            )
-        for side, features, layer in [
-            ("source", source_features, m),
-            ("target", target_features, n),
-        ]:
-            if features[layer].ndim != 4:
-                raise ValueError(
-                    f"{side} feature map {layer} has shape {features[layer].shape}; "
-                    "wanted rank 4, [batch, height, width, channels]"
-                )
-        if source_features[m].shape[0] != target_features[n].shape[0]:
-            raise ValueError(
-                f"the feature maps of pair ({m}, {n}) have shapes {source_features[m].shape} and "
-                f"{target_features[n].shape}; wanted the same batch size"
-            )
-
-
-def resize(
-    features: Float[Array, "b h w c"], size: tuple[int, int]
-) -> Float[Array, "b new_h new_w c"]:
-    """Resizes feature maps: bilinear, half-pixel centres, no antialiasing even when shrinking.
-
-    Args:
-      features: ``[B, H, W, C]``.
-      size: the wanted height and width in positions.
-
-    Returns:
-      ``[B, height, width, C]``.
-
-    Example:
-      >>> resize(jnp.arange(4.0).reshape(1, 1, 4, 1), (1, 2)).ravel().tolist()
-      [0.5, 2.5]
-    """
-    batch, height, width, channels = features.shape
-    if (height, width) == tuple(size):
-        return features
-    return jax.image.resize(features, (batch, *size, channels), "bilinear", antialias=False)
+# A projection, which matches channels of two networks, is an affine map at every position.
+Projection = Affine
 
 
 def init_projections(
@@ -130,17 +29,17 @@ def init_projections(
     pairs: Sequence[Pair],
     source_features: Sequence[ArrayOrShape],
     target_features: Sequence[ArrayOrShape],
-) -> tuple[Projection, ...]:
+) -> tuple[Affine, ...]:
     """One 1x1 projection a pair, uniform in ``±1/sqrt(C_target)`` (PyTorch's default).
 
     Args:
       key: a PRNG key.
       pairs: the pairs to match.
       source_features: arrays or shapes ``[B, H, W, C]``; only the channels are used.
-      target_features: likewise; the projections take its dtype.
+      target_features: likewise. The projections take its dtype, but never less than float32.
 
     Returns:
-      A tuple with one `Projection` a pair.
+      A tuple with one `Affine` a pair.
 
     Raises:
       ValueError: the pairs do not fit the feature lists (see `check_pairs`).
@@ -155,13 +54,13 @@ def init_projections(
     projections = []
     for pair_key, (m, n) in zip(jax.random.split(key, len(pairs)), pairs, strict=True):
         inputs, outputs = target_features[n].shape[-1], source_features[m].shape[-1]
-        affine = uniform_affine(pair_key, inputs, outputs, target_features[n].dtype)
-        projections.append(Projection(*affine))
+        dtype = at_least_float32(target_features[n].dtype)
+        projections.append(uniform_affine(pair_key, inputs, outputs, dtype))
     return tuple(projections)
 
 
 def project(
-    projection: Projection, features: Float[Array, "b h w target_channels"]
+    projection: Affine, features: Float[Array, "b h w target_channels"]
 ) -> Float[Array, "b h w source_channels"]:
     """Maps target channels to source channels at every position: ``r(T) = T K + b``.
 
@@ -170,19 +69,20 @@ def project(
       features: the target's feature map, ``[B, H, W, C_target]``.
 
     Returns:
-      ``[B, H, W, C_source]``.
+      ``[B, H, W, C_source]``, of the wider of both dtypes.
 
     Example:
-      >>> projection = Projection(jnp.ones((5, 3)), jnp.ones(3))
+      >>> projection = Affine(jnp.ones((5, 3)), jnp.ones(3))
       >>> project(projection, jnp.ones((2, 8, 8, 5)))[0, 0, 0].tolist()
       [6.0, 6.0, 6.0]
     """
-    projected = convolve(features, projection.kernel[None, None])
+    dtype = jnp.promote_types(features.dtype, projection.kernel.dtype)
+    projected = convolve(features.astype(dtype), projection.kernel[None, None].astype(dtype))
     return projected + repeat(projection.bias, projected.shape)
 
 
 def channel_errors(
-    projections: Sequence[Projection],
+    projections: Sequence[Affine],
     source_features: Sequence[Array],
     target_features: Sequence[Array],
     pairs: Sequence[Pair],
@@ -190,7 +90,8 @@ def channel_errors(
     """Squared matching error of every pair, per sample and source channel.
 
     For pair ``(m, n)``: ``e[b, c] = mean over positions of (r(T^n(x_b)) - S^m(x_b))[., c]^2``,
-    with the source map resized to the target map's size.
+    with the source map resized to the target map's size. Everything is computed in float32 at
+    least, also where the feature maps are bfloat16 or float16.
 
     Args:
       projections: one a pair, as from `init_projections`.
@@ -207,7 +108,7 @@ def channel_errors(
 
     Example:
       >>> source, target = [jnp.ones((2, 4, 4, 3))], [jnp.zeros((2, 8, 8, 5))]
-      >>> projections = [Projection(jnp.ones((5, 3)), jnp.zeros(3))]
+      >>> projections = [Affine(jnp.ones((5, 3)), jnp.zeros(3))]
       >>> [e.tolist() for e in channel_errors(projections, source, target, [(0, 0)])]
       [[[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]]
 
@@ -216,26 +117,28 @@ def channel_errors(
     """
     check_pairs(pairs, source_features, target_features)
     if len(projections) != len(pairs):
-        raise ValueError(f"{len(projections)} projections came; wanted {len(pairs)}, one a pair")
+        raise ValueError(
+            f"there must be one projection a pair, {len(pairs)} (got {len(projections)})"
+        )
     for i, (m, n) in enumerate(pairs):
         wanted = (target_features[n].shape[-1], source_features[m].shape[-1])
         shapes = tuple(jnp.shape(part) for part in projections[i])
         if shapes != (wanted, wanted[1:]):
             raise ValueError(
-                f"the projection of pair ({m}, {n}) has shapes {shapes}; wanted a kernel {wanted} "
-                f"and a bias {wanted[1:]}, from target to source channels"
+                f"the projection of pair ({m}, {n}) must have a kernel {wanted} and a bias "
+                f"{wanted[1:]}, from target to source channels (got {shapes})"
             )
     errors: dict[int, Array] = {}
     for layer in sorted({n for _, n in pairs}):
         # All pairs of one target layer share one pass over its map: one projection, one
         # difference. Only the small errors are taken apart again.
         members = [i for i, (_, n) in enumerate(pairs) if n == layer]
-        target = target_features[layer]
+        target = widen(target_features[layer])
         _, height, width, _ = target.shape
-        sources = [resize(source_features[pairs[i][0]], (height, width)) for i in members]
-        fused = Projection(
+        sources = [resize(widen(source_features[pairs[i][0]]), (height, width)) for i in members]
+        fused = Affine(
             *(
-                jnp.concatenate(p, axis=-1)
+                widen(jnp.concatenate(p, axis=-1))
                 for p in zip(*(projections[i] for i in members), strict=True)
             )
         )
@@ -268,8 +171,8 @@ def combine_weights(
     """
     if pair_weights.shape[1:] != (len(channel_weights),):
         raise ValueError(
-            f"pair weights of shape {pair_weights.shape} came for {len(channel_weights)} channel "
-            "weights; wanted [batch, pairs] of the same number of pairs"
+            f"pair weights must be [batch, {len(channel_weights)}], one a pair as the channel "
+            f"weights (got {list(pair_weights.shape)})"
         )
     return tuple(pair_weights[:, i, None] * weights for i, weights in enumerate(channel_weights))
 
@@ -294,14 +197,17 @@ def pair_losses(
       [5.0]
     """
     if not errors:
-        raise ValueError("no errors came; wanted those of at least one pair")
+        raise ValueError("errors must be those of at least one pair (got none)")
     if [e.shape for e in errors] != [w.shape for w in weights]:
         raise ValueError(
-            f"errors of shapes {[e.shape for e in errors]} and weights of shapes "
-            f"{[w.shape for w in weights]} came; wanted the same"
+            "errors and weights must have the same shapes (got "
+            f"{[e.shape for e in errors]} and {[w.shape for w in weights]})"
         )
     return jnp.stack(
-        [jnp.mean(jnp.sum(w * e, axis=1)) for e, w in zip(errors, weights, strict=True)]
+        [
+            jnp.mean(jnp.sum(widen(w) * widen(e), axis=1))
+            for e, w in zip(errors, weights, strict=True)
+        ]
     )
 
 

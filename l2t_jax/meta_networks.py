@@ -1,7 +1,8 @@
 """The two meta-networks: "what" weighs channels, "where" weighs pairs of layers.
 
-Both are fed with the source's feature maps, averaged over positions, and decide per sample. In
-the shape descriptions `B` is the batch dimension, `C` a source layer's number of channels.
+Both are fed with the source's feature maps, averaged over positions, and decide per sample. Their
+parameters are float32 or wider, also where the features are bfloat16 or float16. In the shape
+descriptions `B` is the batch dimension, `C` a source layer's number of channels.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from l2t_jax._precision import at_least_float32, widen
 from l2t_jax._typing import Array, Float, PyTree
 from l2t_jax.affine import Affine, uniform_affine
-from l2t_jax.matching import Pair, combine_weights, require_pairs
+from l2t_jax.feature_maps import pool_pairs
+from l2t_jax.matching import combine_weights
+from l2t_jax.pairs import Pair
 
 
 class MetaNetwork(NamedTuple):
@@ -43,46 +47,6 @@ class MetaParams(NamedTuple):
     where: PyTree
 
 
-def pool(source_features: Sequence[Float[Array, "b _h _w _c"]]) -> tuple[Array, ...]:
-    """Means over positions, ``[B, H, W, C] -> [B, C]`` for each feature map.
-
-    Args:
-      source_features: feature maps, each ``[B, H, W, C]``.
-
-    Returns:
-      One ``[B, C]`` array a feature map.
-
-    Example:
-      >>> pool([jnp.arange(4.0).reshape(1, 2, 2, 1)])[0].tolist()
-      [[1.5]]
-    """
-    return tuple(jnp.mean(features, axis=(1, 2)) for features in source_features)
-
-
-def pool_pairs(source_features: Sequence[Array], pairs: Sequence[Pair]) -> tuple[Array, ...]:
-    """The meta-networks' inputs: each pair's source map, averaged over positions.
-
-    Args:
-      source_features: feature maps ``[B, H, W, C]``.
-      pairs: pairs (source layer, target layer).
-
-    Returns:
-      One ``[B, C]`` array a pair.
-
-    Raises:
-      ValueError: no pairs, or a source layer outside the list.
-    """
-    require_pairs(pairs)
-    for m, n in pairs:
-        if not 0 <= m < len(source_features):
-            raise ValueError(
-                f"pair ({m}, {n}) is outside the feature lists; wanted a source layer from 0 to "
-                f"{len(source_features) - 1}"
-            )
-    pooled = pool(source_features)
-    return tuple(pooled[m] for m, _ in pairs)
-
-
 def _no_params(key: Array, pooled: Sequence[Any]) -> PyTree:
     del key, pooled
     return ()
@@ -107,7 +71,7 @@ def softmax_channels() -> MetaNetwork:
 
     def init(key: Array, pooled: Sequence[Any]) -> tuple[Affine, ...]:
         del key
-        widths = [(features.shape[-1], features.dtype) for features in pooled]
+        widths = [(features.shape[-1], at_least_float32(features.dtype)) for features in pooled]
         return tuple(Affine(jnp.zeros((c, c), dtype), jnp.zeros(c, dtype)) for c, dtype in widths)
 
     def apply(params: tuple[Affine, ...], pooled: Sequence[Array]) -> tuple[Array, ...]:
@@ -132,7 +96,7 @@ def uniform_channels() -> MetaNetwork:
 
     def apply(params: PyTree, pooled: Sequence[Array]) -> tuple[Array, ...]:
         del params
-        return tuple(jnp.full_like(features, 1 / features.shape[-1]) for features in pooled)
+        return tuple(jnp.full_like(widen(features), 1 / features.shape[-1]) for features in pooled)
 
     return MetaNetwork(_no_params, apply)
 
@@ -169,7 +133,8 @@ def affine_pairs(
     def init(key: Array, pooled: Sequence[Any]) -> tuple[Affine, ...]:
         layers = []
         for pair_key, features in zip(jax.random.split(key, len(pooled)), pooled, strict=True):
-            layer = uniform_affine(pair_key, features.shape[-1], 1, features.dtype)
+            dtype = at_least_float32(features.dtype)
+            layer = uniform_affine(pair_key, features.shape[-1], 1, dtype)
             layer = layer._replace(kernel=kernel_scale * layer.kernel)
             if bias_init is not None:
                 layer = layer._replace(bias=jnp.full_like(layer.bias, bias_init))
@@ -203,7 +168,7 @@ def constant_pairs() -> MetaNetwork:
 
     def init(key: Array, pooled: Sequence[Any]) -> Array:
         del key
-        return jnp.zeros(len(pooled), pooled[0].dtype)
+        return jnp.zeros(len(pooled), at_least_float32(pooled[0].dtype))
 
     def apply(params: Array, pooled: Sequence[Array]) -> Array:
         return jnp.broadcast_to(jax.nn.softplus(10 * params), (pooled[0].shape[0], len(pooled)))
@@ -224,7 +189,7 @@ def uniform_pairs() -> MetaNetwork:
 
     def apply(params: PyTree, pooled: Sequence[Array]) -> Array:
         del params
-        return jnp.ones((pooled[0].shape[0], len(pooled)), pooled[0].dtype)
+        return jnp.ones((pooled[0].shape[0], len(pooled)), at_least_float32(pooled[0].dtype))
 
     return MetaNetwork(_no_params, apply)
 
@@ -254,7 +219,7 @@ def error_weights(
 
     Example:
       >>> what, where, maps = softmax_channels(), uniform_pairs(), (jnp.ones((1, 4, 4, 2)),)
-      >>> pooled = pool(maps)
+      >>> pooled = pool_pairs(maps, [(0, 0)])
       >>> key = jax.random.key(0)
       >>> meta_params = MetaParams(what.init(key, pooled), where.init(key, pooled))
       >>> weights, pair_weights = error_weights(what, where, meta_params, maps, [(0, 0)])

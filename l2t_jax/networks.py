@@ -1,86 +1,15 @@
-"""What a source or a target network has to provide."""
+"""Networks made of networks, and what they give."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
-from l2t_jax._typing import Array, ArrayOrShape, PyTree
-
-
-class Variables(NamedTuple):
-    """Everything a network remembers.
-
-    Attributes:
-      params: pytree of trainable arrays.
-      model_state: pytree of what a forward pass moves without a gradient, such as running batch
-        statistics or a dropout key. An empty dict where there is nothing of the kind.
-    """
-
-    params: PyTree
-    model_state: PyTree
-
-
-class Outputs(NamedTuple):
-    """What a forward pass gives; ``B`` denotes the batch dimension.
-
-    Attributes:
-      logits: predictions, shape ``[B, ...]``; ``[B, classes]`` for a classifier.
-      features: feature maps from the input side to the output side, each ``[B, H, W, C]`` with
-        sizes of its own.
-      model_state: the model state after this pass; the one that came in where ``train`` is false.
-    """
-
-    logits: Array
-    features: tuple[Array, ...]
-    model_state: PyTree
-
-
-@runtime_checkable
-class Apply(Protocol):
-    def __call__(self, variables: Variables, images: Array, *, train: bool) -> Outputs:
-        """Runs the network.
-
-        Args:
-          variables: the network's parameters and model state.
-          images: inputs, shape ``[B, H, W, channels]``.
-          train: whether the pass is one of training (batch norm with the batch's own statistics,
-            dropout on) or of evaluation.
-
-        Returns:
-          Logits, feature maps and the model state after the pass.
-        """
-
-
-class Network(NamedTuple):
-    """A network as a pair of pure functions.
-
-    Anything that can be written this way takes part in the transfer: bundled and foreign Linen
-    modules (`l2t_jax.models.from_linen`), hand-written functions, other libraries.
-
-    Attributes:
-      init: ``(key, images) -> Variables``.
-      apply: ``(variables, images, *, train) -> Outputs``; see `Apply`.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> def init(key, images):
-      ...     width = images.shape[-1]
-      ...     return Variables({"w": jax.random.normal(key, (width, 3))}, {})
-      >>> def apply(variables, images, *, train):
-      ...     maps = jax.nn.relu(images @ variables.params["w"])
-      ...     return Outputs(maps.mean((1, 2)), (maps,), variables.model_state)
-      >>> network = Network(init, apply)
-      >>> variables = network.init(jax.random.key(0), jnp.ones((2, 8, 8, 1)))
-      >>> network.apply(variables, jnp.ones((2, 8, 8, 1)), train=False).logits.shape
-      (2, 3)
-    """
-
-    init: Callable[[Array, Array], Variables]
-    apply: Apply
+from l2t_jax._typing import Array, ArrayOrShape
+from l2t_jax.base import Network, Outputs, Variables
+from l2t_jax.feature_maps import tokens_to_map
 
 
 def concatenate(networks: Sequence[Network]) -> Network:
@@ -111,7 +40,7 @@ def concatenate(networks: Sequence[Network]) -> Network:
     """
     networks = tuple(networks)
     if not networks:
-        raise ValueError("no networks came; wanted at least one")
+        raise ValueError("networks must be at least one (got none)")
 
     def init(key: Array, images: Array) -> Variables:
         keys = jax.random.split(key, len(networks))
@@ -178,15 +107,52 @@ def output_shapes(network: Network, variables: Variables, images: ArrayOrShape) 
     for index, feature in enumerate(outputs.features):
         if feature.ndim != 4:
             raise ValueError(
-                f"feature map {index} has shape {feature.shape} (rank {feature.ndim}); wanted "
-                "rank 4, [batch, height, width, channels] (`with_token_maps` makes it of tokens)"
+                f"feature map {index} must be of rank 4, [batch, height, width, channels] (got "
+                f"{feature.shape}); `with_token_maps` makes maps of tokens"
             )
     for what, array in [("logits", outputs.logits)] + [
         (f"feature map {i}", f) for i, f in enumerate(outputs.features)
     ]:
         if array.shape[:1] != images.shape[:1]:
             raise ValueError(
-                f"{what} of shape {array.shape} came from images of shape {images.shape}; "
-                "wanted the same batch size"
+                f"{what} must have the batch size of the images (got {array.shape} from images "
+                f"{images.shape})"
             )
     return outputs
+
+
+def with_token_maps(
+    network: Network, *, prefix: int = 0, grid: tuple[int, int] | None = None
+) -> Network:
+    """A network whose token features ``[B, N, D]`` have become feature maps ``[B, h, w, D]``.
+
+    Maps of rank 4, such as those of a convolutional stem, stay as they are. Nothing else of the
+    transfer knows of tokens.
+
+    Args:
+      network: any network, such as a vision transformer whose layers were chosen by their paths.
+      prefix: number of tokens before those of the patches; see `tokens_to_map`.
+      grid: number of patches down and across; see there.
+
+    Returns:
+      The network. Features of ranks other than 3 and 4, or a number of tokens that does not fit,
+      raise a ValueError when it is applied.
+
+    Example:
+      >>> def apply(variables, images, *, train):
+      ...     tokens = images.reshape(images.shape[0], -1, images.shape[-1])
+      ...     return Outputs(tokens.mean(1), (tokens,), {})
+      >>> network = with_token_maps(Network(lambda key, images: Variables({}, {}), apply))
+      >>> network.apply(Variables({}, {}), jnp.ones((2, 4, 4, 3)), train=True).features[0].shape
+      (2, 4, 4, 3)
+    """
+
+    def apply(variables: Variables, images: Array, *, train: bool) -> Outputs:
+        outputs = network.apply(variables, images, train=train)
+        features = tuple(
+            feature if feature.ndim == 4 else tokens_to_map(feature, prefix=prefix, grid=grid)
+            for feature in outputs.features
+        )
+        return outputs._replace(features=features)
+
+    return Network(network.init, apply)

@@ -38,6 +38,7 @@ def check_optimizer(optimizer: optax.GradientTransformation, name: str, params: 
       ValueError: the update wants further arguments, as that of `optax.polyak_sgd` does.
 
     Example:
+      >>> import jax.numpy as jnp
       >>> check_optimizer(optax.sgd(0.1), "optimizer", jnp.zeros(2))
     """
     try:

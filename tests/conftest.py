@@ -1,6 +1,5 @@
 """Strict settings for every test, and the paths of what is kept outside the repository."""
 
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -11,23 +10,16 @@ import jax
 import jaxtyping
 import pytest
 
-import experiments
-
-# The package's own flags for XLA hold for all tests.
-assert experiments.YNNPACK in os.environ["XLA_FLAGS"]
-
 # Shape annotations of the library are checked in every call; this has to come before its import.
-CHECKED = (
-    *("adjoint", "affine", "base", "baselines", "finite_derivatives", "l2t", "matching"),
-    *("meta_gradients", "meta_networks", "networks", "optimizers", "unroll", "virtual_steps"),
-)
 assert "l2t_jax" not in sys.modules
-HOOK = jaxtyping.install_import_hook([f"l2t_jax.{name}" for name in CHECKED], "beartype.beartype")
+HOOK = jaxtyping.install_import_hook("l2t_jax", "beartype.beartype")
 
 jax.config.update("jax_enable_x64", True)
 
-DATA = Path(__file__).parent / "data"
-SHARED = Path(__file__).parents[2] / "shared"
+ROOT = Path(__file__).parents[1]
+TESTS = ROOT / "tests"
+DATA, HELPERS = TESTS / "data", TESTS / "helpers"
+SHARED = ROOT.parent / "shared"
 
 
 @contextmanager
@@ -50,7 +42,7 @@ def quickly_compiled() -> Iterator[None]:
 @pytest.fixture
 def interrupt(monkeypatch) -> Iterator[Callable[[int, signal.Signals], None]]:
     """Makes the next run get a signal after so many of its steps (0: none)."""
-    from experiments import loop
+    from experiments.training import loop
 
     take = loop.Training.take
     # Under nohup and the like Ctrl-C is ignored, which runs heed.

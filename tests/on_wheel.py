@@ -14,12 +14,8 @@ import venv
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[1]
-# Rooms of the library, and what they share. Those of the commands need the checkout.
-ROOMS = (
-    *("baselines", "l2t", "losses", "matching", "meta_networks", "models", "networks"),
-    *("surface", "torch_formats", "transformations", "unroll"),
-)
-SHARED = ("conftest.py", "oracles.py", "small.py", "surface.py", "torch_files.py")
+# The library's tests, and what they share. Those of the commands need the checkout.
+ROOMS = ("data", "helpers", "library", "reliability")
 # The tests know the commands by the checkout's name.
 SHIM = "import sys\n\nimport l2t_jax_experiments\n\nsys.modules[__name__] = l2t_jax_experiments\n"
 
@@ -34,19 +30,17 @@ def main(folder: Path) -> int:
         python, "-m", "pip", "install", "--quiet", "--constraint", CHECKOUT / "requirements.txt",
         f"{wheel}[experiments,test]",
     )  # fmt: skip
-    here = folder / "tests"
-    here.mkdir()
-    for name in (*SHARED, *(f"test_{room}.py" for room in ROOMS)):
-        shutil.copy(CHECKOUT / "tests" / name, here)
-    for name in ("data", "reliability"):
-        shutil.copytree(CHECKOUT / "tests" / name, here / name)
+    here = folder / "away"
+    for name in ROOMS:
+        shutil.copytree(CHECKOUT / "tests" / name, here / "tests" / name)
+    shutil.copy(CHECKOUT / "tests" / "conftest.py", here / "tests")
     (folder / "shim").mkdir()
     (folder / "shim" / "experiments.py").write_text(SHIM)
     shutil.copy(CHECKOUT / "pyproject.toml", here)
     code = "import l2t_jax, sys; print(l2t_jax.__file__, sys.version.split()[0])"
     run(python, "-c", code, cwd=here)
     done = subprocess.run(
-        [python, "-m", "pytest", "-n", "auto", "--rootdir", here, here],
+        [python, "-m", "pytest", "-n", "auto", "--rootdir", here, here / "tests"],
         cwd=here,
         env={**os.environ, "PYTHONPATH": str(folder / "shim")},
         check=False,

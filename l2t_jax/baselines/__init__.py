@@ -4,7 +4,7 @@ from l2t_jax.baselines.attention import attention_loss, attention_map, attention
 from l2t_jax.baselines.distillation import distillation, distillation_loss
 from l2t_jax.baselines.feature_matching import feature_matching
 from l2t_jax.baselines.finetuning import finetune, from_source
-from l2t_jax.baselines.training import Info, Penalty, State, scratch, with_penalties
+from l2t_jax.baselines.penalties import Info, Penalty, State, scratch, with_penalties
 
 __all__ = [
     "Info",

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from l2t_jax._precision import at_least_float32, widen
 from l2t_jax._typing import Array, Float, PyTree
-from l2t_jax.baselines.training import Penalty
-from l2t_jax.matching import Pair, check_pairs, resize
-from l2t_jax.networks import Outputs
+from l2t_jax.base import Outputs
+from l2t_jax.baselines.penalties import Penalty
+from l2t_jax.feature_maps import resize
+from l2t_jax.pairs import Pair, check_pairs
 
 
 def attention_map(features: Float[Array, "b h w c"]) -> Float[Array, "b positions"]:
@@ -20,7 +22,7 @@ def attention_map(features: Float[Array, "b h w c"]) -> Float[Array, "b position
       features: a feature map, ``[B, H, W, C]``.
 
     Returns:
-      ``[B, H·W]``, each row of norm 1; all zeros where the map is zero.
+      ``[B, H·W]`` in float32 at least, each row of norm 1; all zeros where the map is zero.
 
     Example:
       >>> attention_map(jnp.array([3.0, 0.0, 4.0]).reshape(1, 3, 1, 1) ** 0.5).round(4).tolist()
@@ -28,7 +30,7 @@ def attention_map(features: Float[Array, "b h w c"]) -> Float[Array, "b position
 
     Source: Zagoruyko & Komodakis (2017), "Paying More Attention to Attention", section 3.1.
     """
-    energy = jnp.mean(jnp.square(features), axis=-1).reshape(features.shape[0], -1)
+    energy = jnp.mean(jnp.square(widen(features)), axis=-1).reshape(features.shape[0], -1)
     # The bound keeps value and gradient of a dead map at zero; PyTorch's `normalize` has the same.
     squared = jnp.maximum(jnp.sum(jnp.square(energy), axis=1, keepdims=True), 1e-24)
     return energy * jax.lax.rsqrt(squared)
@@ -68,10 +70,10 @@ def attention_loss(
     and the batch size; the code has neither the ½ nor the root of equation 2.
     """
     check_pairs(pairs, source_features, target_features)
-    total = jnp.zeros((), target_features[pairs[0][1]].dtype)
+    total = jnp.zeros((), at_least_float32(target_features[pairs[0][1]].dtype))
     for m, n in pairs:
         _, height, width, _ = target_features[n].shape
-        source = resize(source_features[m], (height, width))
+        source = resize(widen(source_features[m]), (height, width))
         difference = attention_map(source) - attention_map(target_features[n])
         total += jnp.mean(jnp.square(difference))
     return total

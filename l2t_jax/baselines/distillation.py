@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from l2t_jax._precision import at_least_float32, widen
 from l2t_jax._typing import Array, Float
 from l2t_jax.affine import Affine, uniform_affine
-from l2t_jax.baselines.training import Penalty
-from l2t_jax.meta_networks import pool
-from l2t_jax.networks import Outputs
+from l2t_jax.base import Outputs
+from l2t_jax.baselines.penalties import Penalty
+from l2t_jax.feature_maps import pool
 
 
 def distillation_loss(
@@ -57,17 +58,17 @@ def distillation_loss(
     check_temperature(temperature)
     if source_logits.ndim != 2 or source_logits.shape != target_logits.shape:
         raise ValueError(
-            f"logits of shapes {source_logits.shape} and {target_logits.shape} came; wanted the "
-            "same, [batch, classes]"
+            "both logits must have the same shape, [batch, classes] (got "
+            f"{source_logits.shape} and {target_logits.shape})"
         )
     width = source_logits.shape[1]
     classes = (width,) if classes is None else tuple(classes)
     if sum(classes) != width or min(classes, default=0) < 1:
-        raise ValueError(f"{width} logits came for classes {classes}; wanted numbers that add up")
+        raise ValueError(f"classes must add up to the {width} logits (got {classes})")
     ends = list(itertools.accumulate(classes))[:-1]
     divergences = [
         optax.losses.kl_divergence_with_log_targets(
-            jax.nn.log_softmax(t / temperature), jax.nn.log_softmax(s / temperature)
+            jax.nn.log_softmax(widen(t) / temperature), jax.nn.log_softmax(widen(s) / temperature)
         )
         for s, t in zip(
             jnp.split(source_logits, ends, axis=1),
@@ -107,7 +108,8 @@ def distillation(temperature: float = 2.0, classes: Sequence[int] | None = None)
 
     def init(key: Array, source: Outputs, target: Outputs) -> Affine:
         last = target.features[-1]
-        return uniform_affine(key, last.shape[-1], source.logits.shape[-1], last.dtype)
+        dtype = at_least_float32(last.dtype)
+        return uniform_affine(key, last.shape[-1], source.logits.shape[-1], dtype)
 
     def apply(head: Affine, source: Outputs, target: Outputs) -> Array:
         (pooled,) = pool(target.features[-1:])
@@ -120,4 +122,4 @@ def distillation(temperature: float = 2.0, classes: Sequence[int] | None = None)
 def check_temperature(temperature: float) -> None:
     """Raises a ValueError unless the temperature is positive and finite."""
     if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature {temperature} came; wanted a positive, finite number")
+        raise ValueError(f"temperature must be positive and finite (got {temperature})")

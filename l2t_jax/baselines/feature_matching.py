@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from l2t_jax._typing import Array, PyTree
-from l2t_jax.baselines.training import Penalty
-from l2t_jax.matching import Pair, channel_errors, init_projections, matching_loss
+from l2t_jax.base import Outputs
+from l2t_jax.baselines.penalties import Penalty
+from l2t_jax.matching import channel_errors, init_projections, matching_loss
 from l2t_jax.meta_networks import MetaParams, error_weights, uniform_channels, uniform_pairs
-from l2t_jax.networks import Outputs
+from l2t_jax.pairs import Pair
 
 
 def feature_matching(pairs: Sequence[Pair]) -> Penalty:

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import optax
 
 from l2t_jax._typing import Array
-from l2t_jax.base import Batch, Method, Score, TaskLoss, accuracy, cross_entropy, target_variables
-from l2t_jax.baselines.training import State, scratch
-from l2t_jax.networks import Network, Variables, output_shapes
+from l2t_jax.base import Batch, Method, Network, Score, TaskLoss, Variables, target_variables
+from l2t_jax.baselines.penalties import State, scratch
+from l2t_jax.losses import accuracy, cross_entropy
+from l2t_jax.networks import output_shapes
 
 _SHOWN = 5
 
@@ -65,8 +66,8 @@ def from_source(
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise ValueError(
-            "a source of another architecture came; wanted the target's, but for the number of "
-            f"classes: the source has {'; '.join(problems[:_SHOWN])}{more}"
+            "the source must have the target's architecture, except for the number of classes "
+            f"(got {'; '.join(problems[:_SHOWN])}{more})"
         )
     return jax.tree.unflatten(jax.tree.structure(drawn), leaves)
 

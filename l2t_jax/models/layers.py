@@ -11,11 +11,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import max_dim
+from jax.export import is_symbolic_dim
 from jax.typing import DTypeLike
 
-from l2t_jax._channels import repeat, total
-from l2t_jax._convolution import convolve
-from l2t_jax._typing import Array
+from l2t_jax._ops.channel_sums import repeat, total
+from l2t_jax._ops.convolution import convolve
+from l2t_jax._typing import Array, Size
 
 fan_out_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -74,7 +76,7 @@ class BatchNorm(nn.Module):
             var = total(centred * centred) / count
             for running, value in (
                 (running_mean, mean),
-                (running_var, var * (count / max(count - 1, 1))),
+                (running_var, var * unbiased(count, dtype)),
             ):
                 running.value += self.momentum * (value - running.value)
         else:
@@ -82,6 +84,14 @@ class BatchNorm(nn.Module):
             centred = x - repeat(running_mean.value, x.shape)
         factor = repeat(lax.rsqrt(var + self.epsilon) * scale, x.shape)
         return centred * factor + repeat(bias, x.shape)
+
+
+def unbiased(count: Size, dtype: DTypeLike) -> float | Array:
+    """What makes a variance of so many values the unbiased one, ``count / (count - 1)``."""
+    if not is_symbolic_dim(count):
+        return count / max(count - 1, 1)
+    # The size of an exported program's batch: a number once it runs.
+    return jnp.asarray(count, dtype) / jnp.asarray(max_dim(count - 1, 1), dtype)
 
 
 def max_pool(x: Array, size: int, stride: int, padding: int = 0) -> Array:

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from l2t_jax._typing import Array
+from l2t_jax.adapters.linen import from_linen
+from l2t_jax.base import Network
 from l2t_jax.models.layers import BatchNorm, Conv, max_pool, torch_uniform
-from l2t_jax.models.linen import from_linen
-from l2t_jax.networks import Network
 
 
 class BasicBlock(nn.Module):
@@ -160,7 +160,9 @@ def cifar_resnet(depth: int, classes: int, *, operands: DTypeLike | None = None)
     Source: He et al. (2016), section 4.2, as in the code published with Jang et al. (2019).
     """
     if depth < 8 or (depth - 2) % 6:
-        raise ValueError(f"CIFAR-form ResNet of depth {depth} came; wanted 6n+2: 8, 14, 20, 26, …")
+        raise ValueError(
+            f"the depth of a CIFAR-form ResNet must be 6n+2: 8, 14, 20, … (got {depth})"
+        )
     check_classes(classes)
     return from_linen(CifarResNet(depth, classes, operands))
 
@@ -191,7 +193,8 @@ def imagenet_resnet(depth: int, classes: int, *, operands: DTypeLike | None = No
     """
     if depth not in IMAGENET_STAGES:
         raise ValueError(
-            f"ImageNet-form ResNet of depth {depth} came; wanted one of {sorted(IMAGENET_STAGES)}"
+            f"the depth of an ImageNet-form ResNet must be one of {sorted(IMAGENET_STAGES)} (got "
+            f"{depth})"
         )
     check_classes(classes)
     return from_linen(ImageNetResNet(depth, classes, operands))
@@ -200,4 +203,4 @@ def imagenet_resnet(depth: int, classes: int, *, operands: DTypeLike | None = No
 def check_classes(classes: int) -> None:
     """Raises a ValueError unless the number of classes is positive."""
     if classes < 1:
-        raise ValueError(f"a network of {classes} classes came; wanted at least 1")
+        raise ValueError(f"classes must be at least 1 (got {classes})")

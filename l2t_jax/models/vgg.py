@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from l2t_jax._typing import Array
+from l2t_jax.adapters.linen import from_linen
+from l2t_jax.base import Network
 from l2t_jax.models.layers import BatchNorm, Conv, max_pool
-from l2t_jax.models.linen import from_linen
 from l2t_jax.models.resnet import check_classes
-from l2t_jax.networks import Network
 
 # Channels of the convolutions in each of the five stages; a max-pool closes each stage.
 STAGES = {
@@ -32,7 +32,9 @@ class VGG(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool) -> tuple[Array, tuple[Array, ...]]:
         if min(x.shape[1:3]) < 32:
-            raise ValueError(f"images of shape {x.shape} came; VGG's five max-pools want 32x32")
+            raise ValueError(
+                f"images must be 32x32 or more for VGG's five max-pools (got {x.shape})"
+            )
         maps = []
         index = 0
         for stage in STAGES[self.depth]:
@@ -98,7 +100,7 @@ def vgg(
     Source: Simonyan & Zisserman (2015), as in the code published with Jang et al. (2019).
     """
     if depth not in STAGES:
-        raise ValueError(f"VGG of depth {depth} came; wanted one of {sorted(STAGES)}")
+        raise ValueError(f"the depth of a VGG must be one of {sorted(STAGES)} (got {depth})")
     check_classes(classes)
     module = VGG(depth, classes, batch_norm, dropout_rate, operands)
     return from_linen(module, rngs=("dropout",) if depth > 9 and dropout_rate > 0 else ())

@@ -5,13 +5,13 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 
-from l2t_jax._convolution import convolve
+from l2t_jax._ops.convolution import convolve
 from l2t_jax._typing import Array
+from l2t_jax.adapters.linen import from_linen
+from l2t_jax.base import Network
+from l2t_jax.feature_maps import tokens_to_map
 from l2t_jax.models.layers import fan_out_normal
-from l2t_jax.models.linen import from_linen
 from l2t_jax.models.resnet import check_classes
-from l2t_jax.networks import Network
-from l2t_jax.tokens import tokens_to_map
 
 # Width, blocks and heads. "micro" is for images of 8 to 32 pixels; the others are the usual ones.
 SIZES = {"micro": (64, 6, 4), "tiny": (192, 12, 3), "small": (384, 12, 6), "base": (768, 12, 12)}
@@ -95,8 +95,8 @@ class ViT(nn.Module):
         del train  # there is nothing that training does otherwise
         if any(side % self.patch or side == 0 for side in images.shape[1:3]):
             raise ValueError(
-                f"images of shape {images.shape} came; wanted sides that are multiples of the "
-                f"patch, {self.patch}"
+                f"images must have sides that are multiples of the patch, {self.patch} (got shape "
+                f"{images.shape})"
             )
         x = PatchEmbedding(self.width, self.patch, name="patch_embed.proj")(images)
         grid = (x.shape[1], x.shape[2])
@@ -146,8 +146,8 @@ def vit(size: str, classes: int, *, patch: int, class_token: bool = True) -> Net
     Source: Dosovitskiy et al. (2021), "An Image is Worth 16x16 Words", section 3.1.
     """
     if size not in SIZES:
-        raise ValueError(f"a vision transformer of size {size!r} came; wanted {', '.join(SIZES)}")
+        raise ValueError(f"size must be one of {', '.join(SIZES)} (got {size!r})")
     if patch < 1:
-        raise ValueError(f"patches of side {patch} came; wanted at least 1")
+        raise ValueError(f"patch must be at least 1 pixel (got {patch})")
     check_classes(classes)
     return from_linen(ViT(classes, patch, *SIZES[size], class_token))

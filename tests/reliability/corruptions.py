@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from experiments.checkpoints import Checkpoints, Saved
+from experiments.runs.checkpoints import Checkpoints, Saved
 
 
 def damage(folder: Path, generator: random.Random) -> str:
@@ -77,7 +77,7 @@ def main() -> int:
                 found = kept.newest(content(0).arrays, told.append)
             except ValueError as error:
                 outcome = "none left, told"
-                wrong += "none of the checkpoints" not in str(error)
+                wrong += "must have a checkpoint" not in str(error)
             else:
                 if found is None:
                     outcome = "no checkpoint is complete any more"

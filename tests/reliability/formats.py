@@ -14,11 +14,14 @@ import jax
 import numpy as np
 import safetensors.numpy
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 import torch_files
 
-from experiments import data, records, transferred, zoo
-from l2t_jax.models import to_torch
+from experiments.data import load
+from experiments.networks import zoo
+from experiments.reference import records
+from experiments.training import learned_weights
+from l2t_jax.pytorch import to_torch
 
 NETWORK, IMAGE = "resnet8", (8, 8, 3)
 Arrays = dict[str, np.ndarray]
@@ -60,7 +63,7 @@ def image_sets() -> list[bytes]:
 
 
 def read_images(path: Path) -> Arrays:
-    found = data.npz(path)
+    found = load.read_npz(path)
     count = len(found.labels)
     assert found.images.dtype == np.uint8
     assert found.images.ndim == 4
@@ -74,12 +77,14 @@ def channel_weights() -> list[bytes]:
     pairs = [(0, 0), (0, 1), (1, 1)]
     file = io.BytesIO()
     channels = [np.full(4, 0.25), np.full(4, 0.25), np.arange(5) / 10]
-    transferred.write(file, transferred.Transferred(pairs, channels, np.array([0.1, 0.5, 2])))  # type: ignore[arg-type]
+    learned_weights.write(
+        file, learned_weights.Transferred(pairs, channels, np.array([0.1, 0.5, 2]))
+    )  # type: ignore[arg-type]
     return [file.getvalue()]
 
 
 def read_channels(path: Path) -> Arrays:
-    found = transferred.read(path)
+    found = learned_weights.read(path)
     assert len(found.pairs) == len(found.channels) == len(found.pair_weights)
     assert all(channels.ndim == 1 for channels in found.channels)
     channels = {f"{i}": channels for i, channels in enumerate(found.channels)}

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import runs
 
-from experiments.files import checksums
+from experiments.system.files import checksums
 
 EPOCHS, MEGABYTES = 150, 8
 # Who may mount a file system may write anywhere; this takes it from the runs.

@@ -17,7 +17,7 @@ from pathlib import Path
 import runs
 from tqdm import tqdm
 
-from experiments.files import checksums
+from experiments.system.files import checksums
 
 
 def begin(command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
@@ -92,7 +92,7 @@ def main() -> int:
             process.wait()
             while_saving += being_written(cut, started)
             damaged += unreadable(cut)
-            left_out += log.read_text().count("is left out")
+            left_out += log.read_text().count("is skipped")
             kept.append(latest(cut))
         subprocess.run(command, check=True, capture_output=True, env=environment)
         one, other = runs.outcome(whole), runs.outcome(cut)

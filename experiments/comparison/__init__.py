@@ -1,0 +1,1 @@
+"""Many runs, each as a process."""

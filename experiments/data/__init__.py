@@ -1,0 +1,1 @@
+"""Images: from files and archives to batches on the devices."""

@@ -1,0 +1,1 @@
+"""Networks by name, their trained weights, and pairs of their layers."""

@@ -1,0 +1,1 @@
+"""Options of the commands: parsing, defaults, and the paper's tasks."""

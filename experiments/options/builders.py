@@ -1,0 +1,171 @@
+"""Builds each method from its options and its networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import optax
+
+from l2t_jax import (
+    MetaNetwork,
+    Method,
+    Network,
+    affine_pairs,
+    baselines,
+    bilevel,
+    constant_pairs,
+    l2t,
+    low_memory_meta_gradient,
+    mixed_meta_gradient,
+    reverse_meta_gradient,
+    softmax_channels,
+    two_stage,
+    uniform_pairs,
+)
+from l2t_jax.pairs import Pair
+
+if TYPE_CHECKING:
+    from .run_options import RunOptions
+    from .train_options import Config
+
+# The published code's heads of the network that gives the pair weights.
+ACTIVATIONS = {
+    "relu6": jax.nn.relu6,
+    "relu": jax.nn.relu,
+    "relu-avg": jax.nn.relu,
+    "softplus": jax.nn.softplus,
+    "elu": lambda x: jax.nn.elu(x) + 1,
+    "sigmoid": lambda x: jax.nn.sigmoid(2 * x),
+    "tanh": lambda x: jax.numpy.tanh(x) + 1,
+}
+META_GRADIENTS = {
+    "mixed": mixed_meta_gradient,
+    "low-memory": low_memory_meta_gradient,
+    "reverse": reverse_meta_gradient,
+}
+SCHEMES = {"two-stage": two_stage, "bilevel": bilevel}
+
+
+class Parts(NamedTuple):
+    """What a method is built from, besides its options.
+
+    Attributes:
+      source: the source network; several are joined into one; None for a method without.
+      target: the target network.
+      pairs: pairs of layers, for the methods that match layers.
+      source_classes: number of logits of each source; None without sources.
+    """
+
+    source: Network | None
+    target: Network
+    pairs: Sequence[Pair] = ()
+    source_classes: Sequence[int] | None = None
+
+
+def decayed_sgd(
+    learning_rate: float, momentum: float = 0.9, weight_decay: float = 1e-4
+) -> optax.GradientTransformation:
+    """SGD with momentum and coupled weight decay, the paper's inner optimiser."""
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum))
+
+
+def decayed_adam(
+    learning_rate: float = 1e-4, weight_decay: float = 1e-4
+) -> optax.GradientTransformation:
+    """Adam with coupled weight decay, the paper's meta-optimiser."""
+    return optax.chain(optax.add_decayed_weights(weight_decay), optax.adam(learning_rate))
+
+
+def sgd(options: RunOptions) -> optax.GradientTransformation:
+    """The inner optimiser of a run; its learning rate is part of its state."""
+    make = partial(decayed_sgd, momentum=options.momentum, weight_decay=options.weight_decay)
+    return optax.inject_hyperparams(make)(learning_rate=options.lr)
+
+
+def learned_channels(config: Config) -> tuple[MetaNetwork, MetaNetwork]:
+    """Networks of l2t-w: channel weights are learned, and all pairs have equal weights."""
+    del config
+    return softmax_channels(), uniform_pairs()
+
+
+def learned_channels_and_pairs(config: Config) -> tuple[MetaNetwork, MetaNetwork]:
+    """Networks of l2t-ww: channel weights and pair weights are learned."""
+    if config.where == "constant":
+        return softmax_channels(), constant_pairs()
+    return softmax_channels(), affine_pairs(
+        ACTIVATIONS[config.where],
+        bias_init=config.where_bias,
+        kernel_scale=config.where_kernel,
+        divide_by_channels=config.where == "relu-avg",
+    )
+
+
+def scratch(config: Config, parts: Parts) -> Method:
+    return baselines.scratch(parts.target, optimizer=sgd(config))
+
+
+def finetune(config: Config, parts: Parts) -> Method:
+    assert parts.source is not None
+    return baselines.finetune(parts.source, parts.target, optimizer=sgd(config))
+
+
+def fm(config: Config, parts: Parts) -> Method:
+    return _penalised(config, parts, fm=(config.beta, baselines.feature_matching(parts.pairs)))
+
+
+def at(config: Config, parts: Parts) -> Method:
+    return _penalised(config, parts, at=_attention(config, parts))
+
+
+def lwf(config: Config, parts: Parts) -> Method:
+    return _penalised(config, parts, lwf=_distillation(config, parts))
+
+
+def lwf_and_at(config: Config, parts: Parts) -> Method:
+    both = {"lwf": _distillation(config, parts), "at": _attention(config, parts)}
+    return _penalised(config, parts, **both)
+
+
+def l2t_w(config: Config, parts: Parts) -> Method:
+    return _learning(config, parts, *learned_channels(config))
+
+
+def l2t_ww(config: Config, parts: Parts) -> Method:
+    return _learning(config, parts, *learned_channels_and_pairs(config))
+
+
+Weighted = tuple[float, baselines.Penalty]
+
+
+def _attention(config: Config, parts: Parts) -> Weighted:
+    return config.at_weight, baselines.attention_transfer(parts.pairs)
+
+
+def _distillation(config: Config, parts: Parts) -> Weighted:
+    return config.lwf_weight, baselines.distillation(config.temperature, parts.source_classes)
+
+
+def _penalised(config: Config, parts: Parts, **penalties: Weighted) -> Method:
+    assert parts.source is not None
+    return baselines.with_penalties(parts.source, parts.target, penalties, optimizer=sgd(config))
+
+
+def _learning(config: Config, parts: Parts, what: MetaNetwork, where: MetaNetwork) -> Method:
+    assert parts.source is not None
+    return l2t(
+        parts.source,
+        parts.target,
+        parts.pairs,
+        optimizer=sgd(config),
+        meta_optimizer=decayed_adam(config.meta_lr, config.meta_weight_decay),
+        what=what,
+        where=where,
+        beta=config.beta,
+        unroll_steps=config.unroll_steps,
+        scheme=SCHEMES[config.scheme],
+        meta_gradient=META_GRADIENTS[config.meta_gradient],
+        meta_every=config.meta_every,
+    )

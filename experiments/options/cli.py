@@ -1,0 +1,133 @@
+"""What all commands share: parsing, its inverse, and errors in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import io
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import tyro
+
+from ..system.errors import InterruptedRunError, RunFailedError
+from .checks import flag
+
+Options = TypeVar("Options")
+
+# This package's name, which differs between a checkout and an installation.
+PACKAGE = __package__.partition(".")[0]
+
+# Every command has this option, at any place.
+DEBUG = "--debug"
+HELP = f"Add {DEBUG} to see where in the program an error was raised."
+
+
+def run(
+    main: Callable[[Options], int],
+    options: type[Options],
+    *,
+    prog: str,
+    args: list[str] | None = None,
+    hint: str = "",
+) -> int:
+    """Parses the command line and runs a command.
+
+    Args:
+      main: the command; takes the options and returns the exit code.
+      options: a dataclass that describes the options.
+      prog: the command's name, such as ``l2t train``.
+      args: the command line; that of the process if None.
+      hint: what to add to the message if the command line does not parse.
+
+    Returns:
+      The exit code: that of ``main``, 2 after bad input, 1 after a failed run, or 128 plus the
+      signal's number after an interruption. Each of these prints one line on stderr.
+    """
+    words = sys.argv[1:] if args is None else args
+    try:
+        return main(parse(options, prog, [word for word in words if word != DEBUG], hint))
+    except (ValueError, OSError, RunFailedError, InterruptedRunError, KeyboardInterrupt) as error:
+        if DEBUG in words:
+            traceback.print_exc()
+        kind, code = kind_and_code(error)
+        message = " ".join(text(error).split())
+        line = ": ".join(filter(None, (prog.rsplit(" ", 1)[-1], kind, message)))
+        print(line, file=sys.stderr)
+        return code
+
+
+def text(error: BaseException) -> str:
+    """An error's text; a system error's is without its number."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def kind_and_code(error: BaseException) -> tuple[str, int]:
+    """The kind of an error, for its line, and the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 128 + signal.SIGINT
+    if isinstance(error, InterruptedRunError):
+        return "interrupted", 128 + error.signal
+    return "error", 1 if isinstance(error, RunFailedError) else 2
+
+
+def parse(options: type[Options], prog: str, args: list[str] | None, hint: str = "") -> Options:
+    """Parses the command line with tyro, whose errors become a ValueError in one line."""
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            read = partial(
+                tyro.cli,
+                options,
+                prog=prog,
+                description=f"{inspect.getdoc(options)}\n\n{HELP}",
+                args=args,
+                config=(tyro.conf.FlagConversionOff,),
+            )
+            parsed = read()
+            # Presets replace the defaults, so the command line is read once more.
+            presets = getattr(parsed, "with_presets", None)
+            return parsed if presets is None else read(default=presets())
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        more = "; ".join(filter(None, (hint, f"{prog} --help lists all options")))
+        raise ValueError(f"{first_message(errors.getvalue())} ({more})") from None
+
+
+def arguments(options: Any) -> list[str]:
+    """The command line that `parse` reads as these options; defaults are left out."""
+    presets = getattr(options, "with_presets", None)
+    defaults = options if presets is None else presets()
+    words: list[str] = []
+    for field in dataclasses.fields(options):
+        value, option = getattr(options, field.name), flag(field.name)
+        # This includes what a preset sets. Only an overridden preset would need it.
+        if value == field.default == getattr(defaults, field.name):
+            continue
+        if isinstance(value, tuple):
+            words += [option, *map(str, value)]
+        else:
+            words.append(f"{option}={value}")
+    return words
+
+
+def first_message(box: str) -> str:
+    """The text of tyro's error box up to its first ruler, without colours and borders."""
+    text: list[str] = []
+    for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:]:
+        content = line.strip().strip("│|").strip()
+        if not content.strip("─╰╯-+"):
+            if text:
+                break
+        else:
+            text.append(content)
+    return " ".join(text)

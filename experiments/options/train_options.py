@@ -1,0 +1,194 @@
+"""The options of a training run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import arg
+
+from . import methods, tasks
+from .checks import at_least, check_ranges, finite
+from .descriptions import NETWORKS, WEIGHTS
+from .run_options import RunOptions
+
+WhereName = Literal["relu6", "relu", "relu-avg", "softplus", "elu", "sigmoid", "tanh", "constant"]
+
+METHOD_HELP = "\n".join(
+    [
+        "What the target is trained on.",
+        *(f"- {name}: {entry.help}." for name, entry in methods.METHODS.items()),
+    ]
+)
+TASK_HELP = f"""A task of the paper. It sets the data, the image size, the networks, the pairs, \
+the batch size and the learning rate of the meta-networks. Options that you give win. With cifar10 \
+the paper takes 50 to 1000 images of each class (--per-class).
+{tasks.DESCRIPTION}"""
+SOURCE_HELP = f"Source network, or several: {NETWORKS}."
+SOURCE_WEIGHTS_HELP = f"""Trained weights of each source, in the order of --source: {WEIGHTS}. It \
+also gives the source's number of classes. Every method but scratch needs them."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is trained from what; a class of its own so that --help begins with it."""
+
+    method: Annotated[str, arg(metavar="METHOD", help=METHOD_HELP)] = "l2t-ww"
+    task: Annotated[
+        str | None, arg(metavar="TASK", help=TASK_HELP, help_behavior_hint="(default: none)")
+    ] = None
+
+    source: Annotated[tuple[str, ...], arg(metavar="NETWORK ...", help=SOURCE_HELP)] = ("resnet32",)
+    source_weights: Annotated[
+        tuple[Path, ...],
+        arg(metavar="FILE ...", help=SOURCE_WEIGHTS_HELP, help_behavior_hint="(default: none)"),
+    ] = ()
+    #: Target network. It is named as a source is.
+    target: Annotated[str, arg(metavar="NETWORK")] = "vgg9_bn"
+    #: Pairs of source and target layers that may be matched.
+    #: - stages: the last layer of each map size with each such layer of the target. A vision
+    #: transformer has four such layers.
+    #: - one-to-one: those of stages that have the same map size.
+    #: - single: the last pair of one-to-one.
+    #: - all: every layer with every layer.
+    #: - 4-0,9-1: source layer 4 with target layer 0, and 9 with 1. Layers count from 0.
+    #: - 0:4-0,1:9-1: the same with several sources. The first number is the source, from 0.
+    pairs: Annotated[
+        str | None,
+        arg(
+            metavar="stages|one-to-one|single|all|[S:]M-N,...",
+            help_behavior_hint="(default: one-to-one for at, lwf+at and l2t-w, else stages)",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Config(RunOptions, Choice):
+    r"""Train a target network on a small data set with the help of frozen source networks.
+
+    Example:
+      l2t train --method l2t-ww --data train.npz --test-data test.npz \
+          --source resnet32 --source-weights tinyimagenet200_resnet32.pth.tar \
+          --target vgg9_bn
+    """
+
+    #: Learning rate of the inner SGD at the start. It follows a cosine and is constant in an epoch.
+    lr: float = 0.1
+    #: Factor of the matching loss of fm, l2t-w and l2t-ww.
+    beta: float = 0.5
+    #: Factor of the attention transfer's loss of at and lwf+at. The loss is a mean over images and
+    #: positions, so one pair adds at most 2/positions times this factor. The default is that of its
+    #: authors, for maps of size 8x8 and more. Use less for smaller maps.
+    at_weight: float = 1000.0
+    #: Factor of the distillation loss of lwf and lwf+at. The loss has Hinton's factor T². Li and
+    #: Hoiem's λ = 1, without T², is 0.25 here.
+    lwf_weight: float = 1.0
+    #: Temperature T of the distillation.
+    temperature: float = 2.0
+    #: Number T of virtual steps on the matching loss. One step on the task's loss follows.
+    unroll_steps: Annotated[int, arg(metavar="T")] = 2
+    #: Learning rate of Adam for the meta-networks.
+    meta_lr: float = 1e-4
+    #: Weight decay of Adam for the meta-networks. It is coupled, as that of SGD.
+    meta_weight_decay: float = 1e-4
+    #: Train the meta-networks in every N-th step only. They take most of the time. The paper trains
+    #: them in every step.
+    meta_every: Annotated[int, arg(metavar="N")] = 1
+    #: Batch whose loss after the virtual steps trains the meta-networks.
+    #: - same: the batch of the virtual steps, as in the paper.
+    #: - other: another batch of the training images, at random.
+    outer_batch: Literal["same", "other"] = "same"
+    #: How the loss is differentiated through the virtual steps. All ways give the same numbers.
+    #: - mixed: fast.
+    #: - low-memory: computes each virtual step again. It takes a third of the memory of mixed, and
+    #: a sixth more operations.
+    #: - reverse: plain jax.grad of the steps.
+    meta_gradient: Literal["mixed", "low-memory", "reverse"] = "mixed"
+    #: Head of the network that gives the pair weights. With constant, there is no network: each
+    #: pair has one learned weight.
+    where: WhereName = "relu6"
+    #: Bias that the head starts with, unless it is constant.
+    where_bias: float = 1.0
+    #: Factor of the random kernel that the head starts with, unless it is constant. With 0, all
+    #: pairs start with the same weight. With relu6, that is --where-bias.
+    where_kernel: float = 1.0
+    #: The virtual steps.
+    #: - two-stage: T steps on the matching loss, then one on the task's loss, as in the paper.
+    #: - bilevel: T steps on the sum of both.
+    scheme: Literal["two-stage", "bilevel"] = "two-stage"
+
+    def with_presets(self) -> Config:
+        """The defaults that ``task`` sets; raises a ValueError if there is no such task."""
+        if self.task is None:
+            return Config()
+        preset = tasks.settings(self.task, same_stage=self.entry().pairs == "one-to-one")
+        return replace(Config(), task=self.task, **preset)
+
+    def check(self) -> None:
+        """Raises a ValueError for values outside their range, before anything is read."""
+        super().check()
+        factors = ("where_kernel", "beta", "at_weight", "lwf_weight")
+        check_ranges(
+            self,
+            *at_least(0, self, ("unroll_steps",)),
+            *at_least(1, self, ("meta_every",)),
+            ("where_bias", math.isfinite(self.where_bias), "finite"),
+            ("temperature", 0 < self.temperature < math.inf, "above 0 and finite"),
+            *finite(self, (*factors, "meta_lr", "meta_weight_decay")),
+        )
+        self._check_sources()
+
+    def check_files(self) -> None:
+        """Raises a FileNotFoundError for the first option whose file does not exist."""
+        self.check_weights()
+        super().check_files()
+
+    def check_weights(self) -> None:
+        """Raises a FileNotFoundError for the first of the sources' weights that do not exist."""
+        for path in self.source_weights:
+            if not path.is_file():
+                raise FileNotFoundError(f"--source-weights {path}: no such file")
+
+    def _check_sources(self) -> None:
+        """Raises a ValueError unless method, source networks and their weights belong together."""
+        wanted = self.entry().sources
+        if wanted == "none":
+            if self.source_weights:
+                raise ValueError(
+                    f"--source-weights must not be given with --method {self.method}, which has no "
+                    f"source (got {' '.join(map(str, self.source_weights))})"
+                )
+            return
+        if not self.source_weights:
+            raise ValueError(
+                f"--source-weights must be given with --method {self.method} (got none); give the "
+                f"file with the trained weights of {' and of '.join(self.source)}"
+            )
+        if len(self.source) != len(self.source_weights):
+            raise ValueError(
+                f"--source-weights must be one file for each network of --source "
+                f"{' '.join(self.source)} (got {len(self.source_weights)})"
+            )
+        if wanted == "one" and len(self.source) > 1:
+            raise ValueError(
+                f"--source must be one network with --method {self.method} (got "
+                f"{' '.join(self.source)})"
+            )
+
+    def pairs_or_default(self) -> str:
+        """The pairs that are given, or the method's default."""
+        return self.pairs or self.entry().pairs or "stages"
+
+    def entry(self) -> methods.Entry:
+        """The method; raises a ValueError if no method has that name."""
+        return methods.find(self.method)
+
+    def matches_layers(self) -> bool:
+        """Whether the method matches pairs of layers."""
+        return self.entry().pairs is not None
+
+    def name(self) -> str:
+        """The name of the run's folder where none is given."""
+        return f"{self.method}-{self.task or Path(self.data).stem}-{self.seed}"

@@ -1,0 +1,89 @@
+"""Pictures of accuracies: over the epochs, and over the number of images."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+matplotlib.use("Agg")
+
+STYLES = ["-", "--", ":", "-."]
+MARKERS = ["o", "s", "^", "D"]
+
+
+def over_epochs(path: Path, accuracies: Mapping[str, np.ndarray], title: str) -> None:
+    """Draws mean validation accuracies, with bands of one standard deviation on each side.
+
+    Args:
+      path: the picture to write.
+      accuracies: of each method, from 0 to 1, ``[seeds, epochs]``.
+      title: the data.
+    """
+    figure, axes = _axes(accuracies, title)
+    for i, (label, values) in enumerate(accuracies.items()):
+        percent = 100 * values
+        epochs, mean = np.arange(1, percent.shape[1] + 1), percent.mean(axis=0)
+        colour, style = matplotlib.colormaps["tab10"](i % 10), STYLES[i // 10 % 4]
+        marker = "." if len(epochs) == 1 else None
+        axes.plot(epochs, mean, color=colour, linestyle=style, marker=marker, label=label)
+        if len(percent) > 1:
+            std = percent.std(axis=0, ddof=1)
+            axes.fill_between(epochs, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
+    axes.set(xlabel="epoch", ylabel="validation accuracy, %")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    _save(figure, axes, path)
+
+
+def over_images(
+    path: Path, accuracies: Mapping[str, tuple[list[int], list[float], list[float]]], title: str
+) -> None:
+    """Draws test accuracies over the number of images per class.
+
+    Args:
+      path: the picture to write.
+      accuracies: for each method the numbers of images per class, and for each number the mean
+        and standard deviation over the seeds (0 for one seed), from 0 to 1.
+      title: the data.
+    """
+    figure, axes = _axes(accuracies, title)
+    for i, (label, (counts, means, stds)) in enumerate(accuracies.items()):
+        axes.errorbar(
+            # Shifted a little, so that bars do not overlap.
+            np.array(counts) * 1.012 ** (i - (len(accuracies) - 1) / 2),
+            100 * np.array(means),
+            yerr=100 * np.array(stds),
+            color=matplotlib.colormaps["tab10"](i % 10),
+            linestyle=STYLES[i // 10 % 4],
+            marker=MARKERS[i % 4],
+            markersize=4,
+            capsize=2,
+            elinewidth=0.8,
+            label=label,
+        )
+    ticks = sorted({count for counts, _, _ in accuracies.values() for count in counts})
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set_xticks([], minor=True)
+    axes.set(xlabel="training images per class", ylabel="test accuracy, %")
+    _save(figure, axes, path)
+
+
+def _axes(labels: Collection[str], title: str) -> tuple[Figure, Axes]:
+    """Axes with room for the lines' names beside them."""
+    size = (6.3 + 0.075 * max(map(len, labels)), max(4.0, 1.0 + 0.22 * len(labels)))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def _save(figure: Figure, axes: Axes, path: Path) -> None:
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,65 @@
+"""The options of a finished run: those that matter, and those that are not the defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from typing import Any
+
+from ..options.checks import flag
+from ..options.methods import uses
+from ..options.run_options import PLACES
+from ..options.tasks import TASKS
+from ..options.train_options import Config
+from ..runs.finished import Run
+from ..system.files import plain
+
+# Options that say which images. The others say how to learn from them.
+DATA = ("task", "data", "data_sha256", "test_data", "image_size", "test_fraction", "val_fraction",
+        "crop_share", "per_class", "division", "images")  # fmt: skip
+
+
+def options(run: Run) -> dict[str, Any]:
+    """The options of `Config` that matter to a run, with the method's default pairs."""
+    method = run.config["method"]
+    # A run from before an option existed did what is now its default, as in `resume`.
+    known = plain(dataclasses.asdict(Config()), digits=17)
+    given = {name: run.config.get(name, known[name]) for name in known if uses(method, name)}
+    if "pairs" in given and given["pairs"] is None:
+        given["pairs"] = Config(method=method).pairs_or_default()
+    return given
+
+
+def defaults(run: Run) -> dict[str, Any]:
+    """The options of a run if only method and task are given."""
+    method, task = run.config["method"], run.config.get("task")
+    given = Config(method=method, task=task if task in TASKS else None)
+    config = dataclasses.replace(given.with_presets(), method=method, task=task)
+    return plain(dataclasses.asdict(config) | {"pairs": config.pairs_or_default()}, digits=17)
+
+
+def command(run: Run) -> str:
+    """A command line that starts the run."""
+    default = defaults(run)
+    words = ["--method", run.config["method"]]
+    for name, value in options(run).items():
+        said = name in ("task", "data", "seed") or value != default[name]
+        if name not in ("method", "run_dir") and said and value is not None:
+            values = value if isinstance(value, list) else [value]
+            words += [flag(name), *map(str, values)]
+    return f"l2t train {shlex.join(words)}"
+
+
+def identity(run: Run) -> dict[str, Any]:
+    """All that must be the same for two runs to be averaged; weights count by their digests."""
+    # It includes everything else in the run's config.
+    config = run.config | options(run) | {"images": run.result["images"]}
+    # The seed decides how the data are divided.
+    left_out = PLACES | {"seed", "split_sha256", "source_weights", "source_layers"}
+    method = config["method"]
+    return {k: v for k, v in config.items() if k not in left_out and uses(method, k)}
+
+
+def text(value: Any) -> str:
+    """The value of an option, short."""
+    return f"{value:g}" if isinstance(value, float) else str(value)

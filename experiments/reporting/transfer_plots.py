@@ -1,0 +1,223 @@
+"""Pictures of what was transferred where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from l2t_jax.pairs import Pair
+
+from ..data.dataset import Dataset
+
+matplotlib.use("Agg")
+
+
+def pair_matrix(pairs: Sequence[Pair], values: np.ndarray) -> tuple[np.ndarray, list, list]:
+    """Pair weights as a matrix, source by target layers; NaN if a pair is not matched.
+
+    Returns:
+      The matrix and the source and target layers of its rows and columns.
+    """
+    sources, targets = sorted({m for m, _ in pairs}), sorted({n for _, n in pairs})
+    matrix = np.full((len(sources), len(targets)), np.nan)
+    for (m, n), value in zip(pairs, values, strict=True):
+        matrix[sources.index(m), targets.index(n)] = value
+    return matrix, sources, targets
+
+
+def lambda_matrices(
+    path: Path,
+    pairs: Sequence[Pair],
+    history: np.ndarray,
+    epochs: Sequence[int],
+    title: str,
+    source_names: Mapping[int, str] | None = None,
+) -> None:
+    """Draws the λ matrix at up to five epochs, and every λ over all epochs.
+
+    Args:
+      path: the picture to write.
+      pairs: the pairs (source layer, target layer).
+      history: mean λ of each pair in each epoch, ``[epochs, pairs]``.
+      epochs: the epochs' numbers.
+      title: the method and the networks or data.
+      source_names: names of source layers, to show instead of their numbers.
+    """
+    names = source_names or {}
+    _, sources, targets = pair_matrix(pairs, history[0])
+    moments = sorted({int(i) for i in np.linspace(0, len(epochs) - 1, min(5, len(epochs)))})
+    columns = 1 + (len(pairs) - 1) // 12 if len(pairs) <= 20 else 0
+    heights = (max(2.6, 0.8 + 0.25 * len(sources)), 3.4)
+    width = max(max(1.9, 0.35 * len(targets)) * len(moments) + 2.6, 5.0 + 2.0 * columns)
+    figure = Figure(figsize=(width, sum(heights) + 0.3), layout="constrained")
+    figure.suptitle(title)
+    # Two subfigures, so that the legend of the lines takes no room from the matrices.
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
+    widths = [(width - 2.6) / len(moments)] * len(moments) + [0.25]
+    grid = upper.add_gridspec(1, len(moments) + 1, width_ratios=widths)
+    top = max(float(np.max(history)), 1e-6)
+    for i, moment in enumerate(moments):
+        panel = upper.add_subplot(grid[0, i])
+        matrix, _, _ = pair_matrix(pairs, history[moment])
+        image = panel.imshow(matrix, vmin=0, vmax=top, cmap="viridis", aspect="auto")
+        panel.set_title(f"epoch {epochs[moment]}", fontsize=9)
+        panel.set_xticks(range(len(targets)), [str(n) for n in targets])
+        panel.set_yticks(
+            range(len(sources)), [names.get(m, str(m)) for m in sources] if i == 0 else []
+        )
+        panel.set_xlabel("target layer")
+        if i == 0:
+            panel.set_ylabel("source layer", labelpad=8)
+    upper.colorbar(image, cax=upper.add_subplot(grid[0, -1]), label="mean λ")
+    lines = lower.subplots()
+    colours = matplotlib.colormaps["tab10"]
+    styles = ["-", "--", ":", "-.", (0, (8, 2))]
+    for i, (m, n) in enumerate(pairs):
+        lines.plot(
+            epochs,
+            history[:, i],
+            color=colours(sources.index(m) % 10),
+            linestyle=styles[targets.index(n) % 5],
+            marker="." if len(epochs) == 1 else None,
+            label=f"{names.get(m, m)} → {n}",
+        )
+    lines.set(xlabel="epoch", ylabel="mean λ", ylim=(0, None))
+    lines.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if columns:
+        lines.legend(
+            title="source → target",
+            fontsize=7,
+            title_fontsize=7,
+            ncols=columns,
+            handlelength=5,
+            loc="center left",
+            bbox_to_anchor=(1.0, 0.5),
+        )
+    else:  # too many to name; the matrices above name them
+        lines.set_title("one colour a source layer, one style a target layer", fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def matching_diagram(
+    path: Path,
+    pairs: Sequence[Pair],
+    weights: np.ndarray,
+    title: str,
+    source_names: Mapping[int, str] | None = None,
+) -> None:
+    """Draws source layers left, target layers right, and lines as wide as λ.
+
+    Args:
+      path: the picture to write.
+      pairs: the pairs (source layer, target layer).
+      weights: λ of each pair, ``[pairs]``.
+      title: the method and the networks or data.
+      source_names: names of source layers, to show instead of their numbers.
+    """
+    names = source_names or {}
+    matrix, sources, targets = pair_matrix(pairs, weights)
+    rows = max(len(sources), len(targets))
+    figure = Figure(figsize=(5.2, 1.2 + 0.7 * rows), layout="constrained")
+    axes = figure.subplots()
+    top = max(float(np.nanmax(matrix)), 1e-6)
+
+    def height(index: int, count: int) -> float:
+        return (index + 0.5) * rows / count
+
+    for i in range(len(sources)):
+        for j in range(len(targets)):
+            if np.isfinite(matrix[i, j]) and matrix[i, j] > 0.005 * top:
+                share = matrix[i, j] / top
+                axes.plot(
+                    [0, 1],
+                    [height(i, len(sources)), height(j, len(targets))],
+                    linewidth=7 * share,
+                    alpha=0.25 + 0.6 * share,
+                    color=matplotlib.colormaps["tab10"](i % 10),
+                    solid_capstyle="butt",
+                    zorder=1,
+                )
+    for x, layers in ((0, sources), (1, targets)):
+        for index, layer in enumerate(layers):
+            y = height(index, len(layers))
+            axes.text(
+                x,
+                y,
+                (names.get(layer, f"source {layer}") if x == 0 else f"target {layer}"),
+                ha="center",
+                va="center",
+                zorder=2,
+                bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": "0.4"},
+            )
+    axes.set(xlim=(-0.25, 1.25), ylim=(rows, 0))
+    axes.set_axis_off()
+    axes.set_title(f"{title}\nline width: mean λ in the last epoch, widest {top:.2f}", fontsize=10)
+    figure.savefig(path, dpi=120)
+
+
+def channel_weights(
+    path: Path,
+    pairs: Sequence[Pair],
+    weights: Sequence[np.ndarray],
+    pair_weights: np.ndarray,
+    title: str,
+    source_names: Mapping[int, str] | None = None,
+    count: int = 6,
+) -> None:
+    """Draws the channel weights of the pairs with the largest λ, times the number of channels.
+
+    Args:
+      path: the picture to write.
+      pairs: the pairs (source layer, target layer).
+      weights: mean channel weights of each pair, ``[C]``.
+      pair_weights: mean λ of each pair, ``[pairs]``.
+      title: the method and the networks or data.
+      source_names: names of source layers, to show instead of their numbers.
+      count: the most pairs to draw.
+    """
+    names = source_names or {}
+    strongest = np.argsort(-pair_weights, kind="stable")[:count]
+    columns = min(3, len(strongest))
+    rows = -(-len(strongest) // columns)
+    figure = Figure(figsize=(3.2 * columns + 0.8, 2.1 * rows + 0.8), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for panel in grid.flat[len(strongest) :]:
+        panel.set_axis_off()
+    for i, (panel, pair) in enumerate(zip(grid.flat, strongest, strict=False)):
+        (m, n), values = pairs[pair], weights[pair] * len(weights[pair])
+        colours = np.where(values >= 1, "tab:blue", "tab:orange")
+        panel.bar(np.arange(len(values)), values - 1, bottom=1, width=1, color=colours)
+        panel.axhline(1, color="0.3", linewidth=0.8)
+        panel.set_title(f"{names.get(m, m)} → {n}, mean λ {pair_weights[pair]:.2f}", fontsize=9)
+        panel.tick_params(labelsize=8)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+        # Below the last panel of each column.
+        if i + columns >= len(strongest):
+            panel.set_xlabel("channel of the source layer", fontsize=9)
+        if i % columns == 0:
+            panel.set_ylabel("weight × channels", fontsize=9)
+    figure.savefig(path, dpi=120)
+
+
+def sample_pictures(path: Path, dataset: Dataset, count: int = 20) -> None:
+    """Draws the first images of a data set with their classes.
+
+    Args:
+      path: the picture to write.
+      dataset: the images.
+      count: how many.
+    """
+    figure = Figure(figsize=(8, 1.15 * -(-count // 10)), layout="constrained")
+    for axes, image, label in zip(
+        figure.subplots(-(-count // 10), 10).flat, dataset.images, dataset.labels, strict=False
+    ):
+        axes.imshow(image)
+        axes.set_title(dataset.classes[label], fontsize=10)
+        axes.set_axis_off()
+    figure.savefig(path, dpi=100)

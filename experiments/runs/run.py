@@ -1,0 +1,182 @@
+"""A run's folder, from the first check to the result, and what is written to it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import shutil
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ..data import digests, few_images
+from ..networks import zoo
+from ..options.run_options import RunOptions
+from ..system import devices, files, provenance
+from ..system.errors import RunFailedError
+from ..system.files import write_json
+from ..training import loop
+from . import inputs, layout, resume, trained_network
+
+
+def is_done(options: RunOptions) -> bool:
+    """Checks the options and the run's folder, and joins the run's processes.
+
+    Returns:
+      Whether the folder has the result of the same run already. If so, it is printed.
+
+    Raises:
+      ValueError: an option is out of range, or the folder has something else.
+      FileNotFoundError: a file that an option names does not exist.
+    """
+    options.check()
+    devices.join(options.coordinator, options.processes, options.process)
+    folder = options.folder()
+
+    def look() -> bool:
+        result = resume.result(folder, options)
+        if result is None:
+            return False
+        accuracy = 100 * result["test_accuracy"]
+        print(f"{folder} has this run's result already: test accuracy {accuracy:.2f} %")
+        warn(result.get("warnings", ()))
+        return True
+
+    done = devices.on_first_process(look)
+    if not done:
+        options.check_files()  # before the data are read, which takes a while
+    return done
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Prints warnings, a line each."""
+    for warning in warnings:
+        print(f"warning: {warning}")
+
+
+def prepare(options: RunOptions) -> tuple[devices.Devices, inputs.Splits]:
+    """Reads a run's data.
+
+    Returns:
+      All devices, and the data.
+
+    Raises:
+      ValueError: the data do not have the described form, or do not fit the options.
+      OSError: the data cannot be read.
+    """
+    everywhere = devices.all_devices()
+    everywhere.check_batch_size(options.batch_size)
+    return everywhere, inputs.load_splits(options)
+
+
+@contextlib.contextmanager
+def opened(
+    options: RunOptions,
+    splits: inputs.Splits,
+    everywhere: devices.Devices,
+    what: str,
+    **more: Any,
+) -> Iterator[None]:
+    """Makes the run's folder, or opens that of a run to resume, and prints what it will do.
+
+    Meanwhile no other process can train there. At the end, files that only an unfinished run needs
+    are deleted.
+
+    Args:
+      options: the run's; they are written to the folder.
+      splits: its data.
+      everywhere: its devices.
+      what: what is trained and how, in words.
+      more: what is written with the options.
+
+    Raises:
+      ValueError: the folder has something else, or another process trains there.
+      OSError: it cannot be written to.
+      RunFailedError: a file cannot be written after the run has started.
+    """
+    folder = options.folder()
+    more |= {
+        "division": splits.division,
+        "data_sha256": splits.data_sha256,
+        "split_sha256": digests.of_splits(splits),
+    }
+
+    def begin() -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        if stack.enter_context(files.claim(folder / layout.LOCK)) is None:
+            raise ValueError(
+                f"--run-dir {folder} must be free (another process trains in it); give another "
+                "folder"
+            )
+        begun = resume.check(folder, options, more)
+        write_json(folder / layout.CONFIG, dataclasses.asdict(options) | more)
+        print(
+            f"{what}, on {len(splits.train.labels)} training, {len(splits.validation.labels)} "
+            f"validation and {len(splits.test.labels)} test images ({splits.division}), "
+            f"{len(splits.train.classes)} classes, on {everywhere.number} "
+            f"device{'s' * (everywhere.number > 1)}; {'resuming in' if begun else 'writing to'} "
+            f"{folder}"
+        )
+        warn(few_images.of_splits(splits))
+
+    def end() -> None:
+        shutil.rmtree(folder / layout.CHECKPOINTS, ignore_errors=True)
+        (folder / layout.LOCK).unlink(missing_ok=True)
+
+    with contextlib.ExitStack() as stack:
+        devices.on_first_process(begin)
+        try:
+            yield
+        except OSError as error:
+            raise RunFailedError(f"the run's files must be writable (got {error})") from error
+        devices.on_first_process(end)
+
+
+def finish(
+    options: RunOptions,
+    network: str,
+    weights: str,
+    result: loop.Result,
+    splits: inputs.Splits,
+    everywhere: devices.Devices,
+) -> None:
+    """Writes the weights of the best epoch, then the result, and prints the result.
+
+    Args:
+      options: the run's.
+      network: the name of the network that it trained.
+      weights: the name of the file for the weights.
+      result: of the run.
+      splits: its data.
+      everywhere: its devices.
+    """
+    folder = options.folder()
+    zoo.save(folder / weights, result.variables)
+    best, warnings = result.best_epoch, few_images.of_splits(splits)
+    # This is the last file. It marks the run as finished.
+    write_json(
+        folder / layout.RESULT,
+        {
+            "best_epoch": best.epoch,
+            "val_accuracy": best.val_accuracy,
+            "test_accuracy": result.test_accuracy,
+            "images": {
+                "train": len(splits.train.labels),
+                "validation": len(splits.validation.labels),
+                "test": len(splits.test.labels),
+                "classes": len(splits.train.classes),
+            },
+            "finished": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            "seconds": round(result.seconds, 3),
+            "dropped": result.dropped,
+            "warnings": warnings,
+            "devices": provenance.hardware(everywhere),
+            "versions": provenance.versions(),
+            layout.TRAINED: trained_network.describe(network, weights, options, splits)._asdict(),
+        },
+    )
+    warn(warnings)
+    print(
+        f"best epoch {best.epoch}: validation accuracy {100 * best.val_accuracy:.2f} %, test "
+        f"accuracy {100 * result.test_accuracy:.2f} %"
+    )

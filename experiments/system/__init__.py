@@ -1,0 +1,1 @@
+"""Devices, files, signals, errors and versions: what every room needs."""

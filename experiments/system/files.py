@@ -1,0 +1,78 @@
+"""Files: claims by one process, complete writing, and checksums."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+
+@contextlib.contextmanager
+def claim(path: Path) -> Iterator[BinaryIO | None]:
+    """Opens a file to append to, only for one process and its children.
+
+    The claim ends when the last process that has the file open ends, in whatever way.
+
+    Yields:
+      The file; None if another process has claimed it.
+    """
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield file
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes indented JSON, completely or not at all. Floats keep every digit."""
+    text = json.dumps(plain(content, digits=17), indent=2) + "\n"
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path to write to. At the end its file replaces ``path`` in one step.
+
+    After an error the temporary file is removed and ``path`` is unchanged.
+    """
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def checksums(folder: Path) -> str:
+    """One line for every file below a folder: its SHA-256 and its name."""
+    lines = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
+        lines.append(f"{checksum}  {path.relative_to(folder.parent)}\n")
+    return "".join(lines)
+
+
+def plain(value: Any, digits: int = 7) -> Any:
+    """The value in JSON's types. Floats are rounded to so many digits (float32 has 7)."""
+    if isinstance(value, dict):
+        return {key: plain(item, digits) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, digits) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist(), digits)
+    if isinstance(value, float) and math.isnan(value):
+        return None  # JSON has no NaN
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}")
+    return str(value) if isinstance(value, Path) else value

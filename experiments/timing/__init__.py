@@ -1,0 +1,1 @@
+"""What the benchmark compiles and times."""

@@ -1,0 +1,189 @@
+"""The programs that the benchmark times: compiled, in the paper's two settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+import l2t_jax
+from l2t_jax import Batch, Method, Network, Variables, baselines
+from l2t_jax.models import cifar_resnet, imagenet_resnet, vgg
+from l2t_jax.pairs import Pair
+
+from ..options.builders import decayed_adam, decayed_sgd
+
+SGD, ADAM = decayed_sgd(0.01), decayed_adam()
+MODES = {
+    "mixed": l2t_jax.mixed_meta_gradient,
+    "low-memory": l2t_jax.low_memory_meta_gradient,
+    "reverse": l2t_jax.reverse_meta_gradient,
+}
+PLAIN, REAL, TORCH = "plain step", "real step, with source", "plain step in PyTorch"
+SIDE = 4096
+MATRICES = f"matrix product, {SIDE} cubed"
+
+
+class Setting(NamedTuple):
+    """Networks, pairs and images.
+
+    Attributes:
+      words: its description.
+      source: the source network.
+      target: the target network, with 10 classes.
+      pairs: the pairs of layers.
+      side: the images' height and width in pixels.
+      operands: type to which the convolutions' operands are rounded; None for no rounding.
+    """
+
+    words: str
+    source: Network
+    target: Network
+    pairs: tuple[Pair, ...]
+    side: int
+    operands: str | None
+
+
+def setting(name: str, precision: str) -> Setting:
+    """A setting of the paper.
+
+    Args:
+      name: ``small`` for ResNet-32 to VGG-9-BN at 32x32, ``large`` for ResNet-34 to ResNet-18 at
+        224x224.
+      precision: of the convolutions' operands, ``float32`` or ``bfloat16``.
+
+    Returns:
+      The setting.
+    """
+    operands = None if precision == "float32" else precision
+    if name == "small":
+        return Setting(
+            "VGG-9-BN target, ResNet-32 source",
+            cifar_resnet(32, classes=200, operands=operands),
+            vgg(9, classes=10, operands=operands),
+            l2t_jax.all_pairs((4, 9, 14), range(5)),
+            32,
+            operands,
+        )
+    return Setting(
+        "ResNet-18 target, ResNet-34 source",
+        imagenet_resnet(34, classes=1000, operands=operands),
+        imagenet_resnet(18, classes=10, operands=operands),
+        l2t_jax.all_pairs(range(1, 5), range(1, 5)),
+        224,
+        operands,
+    )
+
+
+class Program(NamedTuple):
+    """A compiled program, ready to be timed.
+
+    Attributes:
+      call: runs it once, to the end.
+      gflop: the compiler's count of floating-point operations, in 10^9; None if unknown.
+      temporaries: size of the temporary buffers in bytes; None if unknown.
+    """
+
+    call: Callable[[], Any]
+    gflop: float | None = None
+    temporaries: int | None = None
+
+
+def iteration(mode: str, steps: int, pairs: int) -> str:
+    """The name of a whole iteration in the table."""
+    return f"iteration, {mode}, T={steps}, {pairs} pair{'s' * (pairs > 1)}"
+
+
+def build(
+    chosen: Setting, batch: int, iterations: list[tuple[str, int, int]], *, torch: bool
+) -> Iterator[tuple[str, Program]]:
+    """Compiles programs one by one, with the plain step first.
+
+    Args:
+      chosen: networks, pairs and image size.
+      batch: images a step.
+      iterations: for each iteration its mode, number of virtual matching steps and number of pairs.
+      torch: whether to add the plain step in PyTorch. It exists only for the small setting.
+
+    Yields:
+      Each program's name, and the program.
+    """
+    source, target, pairs = chosen.source, chosen.target, chosen.pairs
+    key = jax.random.key(0)
+    images = jax.random.normal(key, (batch, chosen.side, chosen.side, 3), jnp.float32)
+    samples = Batch(images, jnp.arange(batch) % 10)
+    source_variables = jax.jit(source.init)(key, images)
+
+    def step(method: Method, variables: Variables | None) -> Program:
+        state = jax.jit(method.init)(key, variables, samples)
+        return compiled(method.step, state, variables, samples)
+
+    yield PLAIN, step(baselines.scratch(target, optimizer=SGD), None)
+    if torch:
+        yield TORCH, torch_step(batch)
+    yield MATRICES, matrix_product(chosen.operands)
+    yield (
+        "source forward",
+        compiled(
+            lambda variables, images: source.apply(variables, images, train=False).features,
+            source_variables,
+            images,
+        ),
+    )
+    penalties = {"fm": (0.5, baselines.feature_matching(pairs))}
+    fm = baselines.with_penalties(source, target, penalties, optimizer=SGD)
+    yield REAL, step(fm, source_variables)
+    for mode, steps, number in dict.fromkeys(iterations):
+        method = l2t_jax.l2t(
+            source,
+            target,
+            pairs[-number:],  # with the deepest pair, so that all of the target runs
+            optimizer=SGD,
+            meta_optimizer=ADAM,
+            unroll_steps=steps,
+            meta_gradient=MODES[mode],
+        )
+        yield iteration(mode, steps, number), step(method, source_variables)
+
+
+def compiled(function: Callable[..., Any], *arguments: Any) -> Program:
+    """Compiles a function for its arguments."""
+    program = jax.jit(function).lower(*arguments).compile()
+    cost, memory = program.cost_analysis(), program.memory_analysis()
+    return Program(
+        lambda: jax.block_until_ready(program(*arguments)),
+        cost["flops"] / 1e9 if cost and "flops" in cost else None,
+        None if memory is None else memory.temp_size_in_bytes,
+    )
+
+
+def matrix_product(operands: str | None) -> Program:
+    """A product of two large matrices. It shows what the hardware can do at this precision."""
+    matrix = jax.random.normal(jax.random.key(0), (SIDE, SIDE), operands or jnp.float32)
+    return compiled(lambda x: jnp.matmul(x, x, preferred_element_type=jnp.float32), matrix)
+
+
+def torch_step(size: int) -> Program:
+    """The plain step of VGG-9-BN in PyTorch, on the CPU with all cores."""
+    import torch
+    from torch import nn
+
+    layers: list[Any] = []
+    channels = 3
+    for stage in ((64,), (128,), (256, 256), (512, 512), (512, 512)):
+        for width in stage:
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+            channels = width
+        layers.append(nn.MaxPool2d(2))
+    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(512, 10))
+    optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
+    images, labels = torch.randn(size, 3, 32, 32), torch.arange(size) % 10
+
+    def call() -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(images), labels).backward()
+        optimizer.step()
+
+    return Program(call)

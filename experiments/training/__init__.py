@@ -1,0 +1,1 @@
+"""From a method's name to jitted steps, and the loop over them."""

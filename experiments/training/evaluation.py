@@ -1,0 +1,107 @@
+"""Classifies images with a network in evaluation mode, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from l2t_jax import Network, Variables
+
+from ..data.dataset import Images
+from ..data.preprocess import normalise
+from ..system.devices import Devices
+
+
+def best_class(logits: Array) -> Array:
+    """The class of the largest logit, ``[B, classes] -> [B]``."""
+    return jnp.argmax(logits, axis=-1)
+
+
+def compile_evaluation(
+    network: Network, devices: Devices, read: Callable[[Array], Any] = best_class
+) -> Callable[[Variables, Any], Any]:
+    """The jitted forward pass in evaluation mode.
+
+    Args:
+      network: the network.
+      devices: where it runs.
+      read: what to compute from the logits: arrays with one row an image.
+
+    Returns:
+      ``(variables, uint8 images) -> read(logits)``.
+    """
+
+    def classify(variables: Variables, images: Array) -> Any:
+        return read(network.apply(variables, normalise(images), train=False).logits)
+
+    whole, split = devices.replicated, devices.split
+    return jax.jit(classify, in_shardings=(whole, split), out_shardings=whole)
+
+
+def batches(devices: Devices, images: Images, batch_size: int = 500) -> Iterator[tuple[Array, int]]:
+    """All images in order, in batches of the same shape.
+
+    Args:
+      devices: where the batches go.
+      images: the images.
+      batch_size: images a batch, rounded up to a multiple of the devices.
+
+    Yields:
+      A uint8 batch, and its number of images. The rest of the last batch is padding.
+    """
+    total = len(images.labels)
+    batch_size = devices.round_up(min(batch_size, total))
+    rows = devices.rows(batch_size)
+    for begin in range(0, total, batch_size):
+        part = images.load(begin + rows[begin + rows < total])
+        padding = np.zeros((len(rows) - len(part), *images.image_shape), np.uint8)
+        batch = devices.batch(np.concatenate([part, padding]), batch_size)
+        yield batch, min(batch_size, total - begin)
+
+
+def predict(
+    evaluate: Callable[[Variables, Any], Any],
+    devices: Devices,
+    variables: Variables,
+    images: Images,
+    batch_size: int = 500,
+    on_batch: Callable[[int], object] = lambda images: None,
+) -> Any:
+    """A network's outputs for every image.
+
+    Args:
+      evaluate: from `compile_evaluation`, for the same devices.
+      devices: where it runs.
+      variables: the network's variables.
+      images: what to classify. At most three batches are in memory at once.
+      batch_size: images a forward pass, rounded up to a multiple of the devices.
+      on_batch: called after each batch with its number of images.
+
+    Returns:
+      What ``evaluate`` returns, in arrays with one row an image. With `best_class` these are class
+      numbers, ``[N]``.
+    """
+    predictions: list[Any] = []
+    for batch, count in batches(devices, images, batch_size):
+        predictions.append(evaluate(variables, batch))
+        # The next batch is read while the device works on this one.
+        jax.block_until_ready(predictions[-2:-1])
+        on_batch(count)
+    total = len(images.labels)
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:total], *jax.device_get(predictions))
+
+
+def accuracy(
+    evaluate: Callable[[Variables, Any], Any],
+    devices: Devices,
+    variables: Variables,
+    images: Images,
+) -> float:
+    """Share of the images classified correctly, from 0 to 1."""
+    predictions = predict(evaluate, devices, variables, images)
+    return float(np.mean(predictions == images.labels))

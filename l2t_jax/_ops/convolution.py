@@ -1,0 +1,314 @@
+"""Convolution as one trilinear form, of which every derivative is a fast matrix product.
+
+XLA's CPU back end runs convolutions, and still more the ones that their gradients are, at speeds
+that differ up to a hundredfold with the shapes; JAX's rules choose among them while they
+differentiate, where a model has no say. Here a convolution is the gradient by ``y`` of
+
+    F(x, k, y) = <y, conv(x, k)>,    x [B,H,W,I],  k [h,w,I,O],  y [B,H',W',O].
+
+Its gradients by the three arguments are three bilinear primitives, `conv`, `spread` and `taps`.
+Each transpose of one is another of them, so that a derivative of any order, in any mode, is made
+of these three again. What they become is decided when a program is lowered for a platform: on a
+CPU, matrix products over shifted slices; elsewhere XLA's own convolutions.
+
+Where ``operands`` names a narrower type, each of them rounds its two arguments to that type, and
+accumulates and returns the type that came: all that is kept between them is as wide as before.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+from jax.export import is_symbolic_dim
+from jax.extend.core import Primitive
+from jax.interpreters import ad
+from jax.typing import DTypeLike
+
+from l2t_jax._ops.platform_primitive import define
+from l2t_jax._typing import Array, Size
+
+# On a CPU, with fewer output channels than this, slices are not used often enough to be worth
+# writing, unless the map is so small that XLA's own convolution is up to 100 times slower.
+CHANNELS, SMALL_MAP = 128, 9
+# With more values than this, slices are written by rows of the kernel, to save memory.
+SLICES = 2**22
+
+
+class Window(NamedTuple):
+    """What a kernel sees of a map.
+
+    Attributes:
+      size: the kernel's height and width.
+      strides: steps from one output to the next.
+      padding: zeros (before, after) each of the two image axes.
+      images: the map's height and width.
+    """
+
+    size: tuple[int, int]
+    strides: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    images: tuple[Size, Size]
+
+    @property
+    def outputs(self) -> tuple[Size, Size]:
+        """Height and width of the convolution's output."""
+        height, width = (
+            (image + low + high - size) // stride + 1
+            for image, (low, high), size, stride in zip(
+                self.images, self.padding, self.size, self.strides, strict=True
+            )
+        )
+        return height, width
+
+    @property
+    def spaced(self) -> tuple[Size, Size]:
+        """Height and width of the output with its positions as far apart as in the input."""
+        height, width = (
+            (output - 1) * stride + 1
+            for output, stride in zip(self.outputs, self.strides, strict=True)
+        )
+        return height, width
+
+
+def convolve(
+    images: Array,
+    kernel: Array,
+    strides: Sequence[int] = (1, 1),
+    padding: Sequence[tuple[int, int]] = ((0, 0), (0, 0)),
+    operands: DTypeLike | None = None,
+) -> Array:
+    """A 2-d convolution without groups or dilation.
+
+    Args:
+      images: ``[B, H, W, I]``.
+      kernel: ``[h, w, I, O]``.
+      strides: of the two image axes.
+      padding: zeros (before, after) each of them.
+      operands: type that images and kernel are rounded to, and in every derivative likewise its
+        two arguments; as they are if None.
+
+    Returns:
+      ``[B, H', W', O]``, of the images' type.
+
+    Example:
+      >>> x = jnp.arange(9.0).reshape(1, 3, 3, 1)
+      >>> convolve(x, jnp.ones((3, 3, 1, 1)), (2, 2), [(1, 1), (1, 1)])[0, :, :, 0].tolist()
+      [[8.0, 12.0], [20.0, 24.0]]
+    """
+    (low, high), (left, right) = padding
+    window = Window(
+        (kernel.shape[0], kernel.shape[1]),
+        (strides[0], strides[1]),
+        ((low, high), (left, right)),
+        (images.shape[1], images.shape[2]),
+    )
+    name = None if operands is None else jnp.dtype(operands).name
+    return conv_p.bind(images, kernel, window=window, operands=name)
+
+
+def native_conv(images: Array, kernel: Array, *, window: Window, operands: str | None) -> Array:
+    wide, (images, kernel) = rounded(operands, images, kernel)
+    if is_product(window):
+        return jnp.matmul(images, kernel[0, 0], preferred_element_type=wide)
+    return lax.conv_general_dilated(
+        images,
+        kernel,
+        window.strides,
+        window.padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        preferred_element_type=wide,
+    )
+
+
+def native_spread(outputs: Array, kernel: Array, *, window: Window, operands: str | None) -> Array:
+    wide, (outputs, kernel) = rounded(operands, outputs, kernel)
+    if is_product(window):
+        return jnp.matmul(outputs, kernel[0, 0].T, preferred_element_type=wide)
+    before = [size - 1 - low for size, (low, _) in zip(window.size, window.padding, strict=True)]
+    after = [
+        image + size - 1 - spaced - low
+        for image, size, spaced, low in zip(
+            window.images, window.size, window.spaced, before, strict=True
+        )
+    ]
+    return lax.conv_general_dilated(
+        outputs,
+        lax.rev(kernel, (0, 1)),
+        (1, 1),
+        list(zip(before, after, strict=True)),
+        lhs_dilation=window.strides,
+        dimension_numbers=("NHWC", "HWOI", "NHWC"),
+        preferred_element_type=wide,
+    )
+
+
+def native_taps(images: Array, outputs: Array, *, window: Window, operands: str | None) -> Array:
+    wide, (images, outputs) = rounded(operands, images, outputs)
+    if is_product(window):
+        product = jnp.einsum("bhwi,bhwo->io", images, outputs, preferred_element_type=wide)
+        return product[None, None]
+    padding = [
+        (low, size - 1 + spaced - image - low)
+        for (low, _), size, spaced, image in zip(
+            window.padding, window.size, window.spaced, window.images, strict=True
+        )
+    ]
+    return lax.conv_general_dilated(
+        images,
+        outputs,
+        (1, 1),
+        padding,
+        rhs_dilation=window.strides,
+        dimension_numbers=("CHWN", "IHWO", "HWNC"),
+        preferred_element_type=wide,
+    )
+
+
+def rounded(operands: str | None, *arrays: Array) -> tuple[DTypeLike, list[Array]]:
+    """The arrays' own type, and the arrays in the type of a product's operands."""
+    return arrays[0].dtype, [
+        array if operands is None else array.astype(operands) for array in arrays
+    ]
+
+
+def is_product(window: Window) -> bool:
+    """Whether a convolution is no more than a matrix product."""
+    return window == Window((1, 1), (1, 1), ((0, 0), (0, 0)), window.images)
+
+
+def few_channels(kernel: Array, window: Window) -> bool:
+    """Whether XLA's own convolution is the faster form on a CPU."""
+    if window.size == (1, 1):
+        return False  # nothing to write
+    positions = math.prod(window.outputs)
+    large = is_symbolic_dim(positions) or positions > SMALL_MAP
+    return kernel.shape[3] < CHANNELS and large
+
+
+def on_cpu(form: Callable[..., Array]) -> Callable[..., Array]:
+    """A CPU's form of a product: it rounds too, but computes in the wide type."""
+
+    def computed_wide(*arrays: Array, window: Window, operands: str | None) -> Array:
+        if operands is not None:
+            # Not to that type and back, which XLA takes the freedom to leave out.
+            narrow = jnp.finfo(operands)
+            arrays = tuple(lax.reduce_precision(x, narrow.nexp, narrow.nmant) for x in arrays)
+        return form(*arrays, window=window)
+
+    return computed_wide
+
+
+@on_cpu
+def cpu_conv(images: Array, kernel: Array, *, window: Window) -> Array:
+    if few_channels(kernel, window):
+        return native_conv(images, kernel, window=window, operands=None)
+    slices = shifted(images, window, range(window.size[0]))
+    return slices @ kernel.reshape(-1, kernel.shape[3])
+
+
+@on_cpu
+def cpu_spread(outputs: Array, kernel: Array, *, window: Window) -> Array:
+    if few_channels(kernel, window):
+        return native_spread(outputs, kernel, window=window, operands=None)
+    batch, inputs = outputs.shape[0], kernel.shape[2]
+    images = jnp.zeros((batch, *window.images, inputs), outputs.dtype)
+    for rows in parts(window, batch * inputs):
+        matrix = after(images, kernel[rows.start : rows.stop]).reshape(-1, kernel.shape[3]).T
+        images = images + unshifted(outputs @ matrix, window, rows)
+    return images
+
+
+@on_cpu
+def cpu_taps(images: Array, outputs: Array, *, window: Window) -> Array:
+    # Transposed once for all rows; the slices, which are of one use only, stay as they are.
+    transposed = outputs.reshape(-1, outputs.shape[3]).T
+    products: list[Array] = []
+    for rows in parts(window, images.shape[0] * images.shape[3]):
+        seen = after(products[-1] if products else outputs, images)
+        slices = shifted(seen, window, rows)
+        products.append(transposed @ slices.reshape(-1, slices.shape[3]))
+    shape = (*window.size, images.shape[3], outputs.shape[3])
+    return jnp.concatenate(products, axis=1).T.reshape(shape)
+
+
+def parts(window: Window, values: Size) -> list[range]:
+    """Rows of a kernel to be taken together, with so many values at a position."""
+    height, width = window.size
+    slices = height * width * math.prod(window.outputs) * values
+    # Of a size that is not known before the program runs, there may be any number.
+    few = not is_symbolic_dim(slices) and slices <= SLICES
+    return [range(height)] if few else [range(i, i + 1) for i in range(height)]
+
+
+def after(done: Array, waiting: Array) -> Array:
+    """``waiting``, but not before ``done`` is there.
+
+    The compiler would write the slices of all rows of a kernel at once, of all layers as early as
+    it can, and keep them: almost half of the memory of a training step.
+    """
+    number = done[(0,) * done.ndim]
+    return jnp.where(number == number, waiting, jnp.nan)
+
+
+def shifted(images: Array, window: Window, rows: Sequence[int]) -> Array:
+    """All that the taps in some rows of a kernel see, ``[B, H, W, I] -> [B, H', W', taps·I]``."""
+    padded = jnp.pad(images, ((0, 0), *window.padding, (0, 0)))
+    slices = [
+        padded[:, begin[0] : end[0] : window.strides[0], begin[1] : end[1] : window.strides[1]]
+        for begin, end in taps(window, rows)
+    ]
+    return jnp.concatenate(slices, axis=-1)
+
+
+def unshifted(slices: Array, window: Window, rows: Sequence[int]) -> Array:
+    """The transpose of `shifted`, a sum over the taps, ``[B, H', W', taps·I] -> [B, H, W, I]``."""
+    parts = jnp.split(slices, len(rows) * window.size[1], axis=-1)
+    zero = jnp.zeros((), slices.dtype)
+    placed = []
+    for part, (begin, end) in zip(parts, taps(window, rows), strict=True):
+        edges = [
+            (first - low, size + low - last, stride - 1)
+            for first, last, (low, _), size, stride in zip(
+                begin, end, window.padding, window.images, window.strides, strict=True
+            )
+        ]
+        placed.append(lax.pad(part, zero, ((0, 0, 0), *edges, (0, 0, 0))))
+    return reduce(jnp.add, placed)
+
+
+def taps(window: Window, rows: Sequence[int]) -> Iterator[tuple[tuple[int, ...], tuple[Size, ...]]]:
+    """First and last-plus-one positions, in the padded map, that each tap of those rows sees."""
+    for begin in itertools.product(rows, range(window.size[1])):
+        yield (
+            begin,
+            tuple(
+                first + (count - 1) * stride + 1
+                for first, count, stride in zip(begin, window.outputs, window.strides, strict=True)
+            ),
+        )
+
+
+conv_p: Primitive = define("conv", native_conv, cpu_conv)
+spread_p: Primitive = define("conv_spread", native_spread, cpu_spread)
+taps_p: Primitive = define("conv_taps", native_taps, cpu_taps)
+ad.defbilinear(
+    conv_p,
+    lambda y, x, k, **options: spread_p.bind(y, k, **options),
+    lambda y, x, k, **options: taps_p.bind(x, y, **options),
+)
+ad.defbilinear(
+    spread_p,
+    lambda x, y, k, **options: conv_p.bind(x, k, **options),
+    lambda x, y, k, **options: taps_p.bind(x, y, **options),
+)
+ad.defbilinear(
+    taps_p,
+    lambda k, x, y, **options: spread_p.bind(y, k, **options),
+    lambda k, x, y, **options: conv_p.bind(x, k, **options),
+)

@@ -1,0 +1,106 @@
+"""From NNX modules to `l2t_jax.Network`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flax import nnx
+
+from l2t_jax._typing import Array
+from l2t_jax.adapters import paths
+from l2t_jax.adapters.paths import Mode
+from l2t_jax.base import Network, Outputs, Variables
+
+
+def from_nnx(
+    create: Callable[[nnx.Rngs], nnx.Module],
+    *,
+    features: Sequence[str] | None = None,
+    mode: Mode = lambda train: {},
+) -> Network:
+    """An NNX module as a `l2t_jax.Network`, through `flax.nnx.split` and `flax.nnx.merge`.
+
+    Parameters (`flax.nnx.Param`) become ``params``; all other variables, such as batch
+    statistics and the random state of dropout, become the model state and are updated in training
+    passes. Both are plain dicts of arrays. `nnx_variables` gives those of a module at hand.
+
+    Args:
+      create: makes the module from random streams, such as ``lambda rngs: MyNet(10, rngs=rngs)``.
+        The module is put into training or evaluation mode (`flax.nnx.Module.train`, ``eval``),
+        and called as ``module(images, **mode(train))``; it returns ``(logits, feature maps)``, or
+        logits alone, where ``features`` are given.
+      features: paths of the feature maps inside of a module that was not written for this, such
+        as ``("stem", "blocks/2")``: outputs of submodules, or what was sown as
+        `flax.nnx.Intermediate`. Where one is called several times, ``path[i]`` is its i-th output.
+      mode: keyword arguments of a call from whether it is one of training.
+
+    Returns:
+      The network. A path that is not there, or is no array, raises a ValueError when it is
+      applied; it lists those that there are.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> class Foreign(nnx.Module):
+      ...     def __init__(self, rngs):
+      ...         self.conv = nnx.Conv(3, 4, (3, 3), rngs=rngs)
+      ...         self.head = nnx.Linear(4, 2, rngs=rngs)
+      ...     def __call__(self, images):
+      ...         return self.head(nnx.relu(self.conv(images)).mean((1, 2)))
+      >>> network = from_nnx(Foreign, features=["conv"])
+      >>> variables = network.init(jax.random.key(0), jnp.ones((1, 8, 8, 3)))
+      >>> [f.shape for f in network.apply(variables, jnp.ones((1, 8, 8, 3)), train=True).features]
+      [(1, 8, 8, 4)]
+    """
+    wanted = None if features is None else paths.parse(features)
+
+    def init(key: Array, images: Array) -> Variables:
+        del images
+        return nnx_variables(create(nnx.Rngs(key)))
+
+    def run(module: nnx.Module, images: Array, train: bool) -> tuple[Array, tuple[Array, ...]]:
+        # Captured in any case: what was sown is no state, it would grow with every pass.
+        outputs = None if wanted is None else nnx.Intermediate
+        call: Any = nnx.capture(module, nnx.Intermediate, method_outputs=outputs)
+        result, intermediates = call(images, **mode(train))
+        if wanted is None:
+            logits, maps = result
+            return logits, tuple(maps)
+        seen = paths.flatten(nnx.to_pure_dict(intermediates))
+        maps = paths.select(seen, wanted, lambda: paths.choices(seen))
+        return paths.logits_alone(result), maps
+
+    def apply(variables: Variables, images: Array, *, train: bool) -> Outputs:
+        # The structure is made anew in each trace, so that nothing of it outlives one.
+        abstract = nnx.eval_shape(lambda: create(nnx.Rngs(0)))
+        graphdef, *states = nnx.split(abstract, nnx.Param, ...)
+        params, state = states
+        nnx.replace_by_pure_dict(params, variables.params)
+        nnx.replace_by_pure_dict(state, variables.model_state)
+        module = nnx.merge(graphdef, params, state)
+        module.train() if train else module.eval()
+        logits, maps = run(module, images, train)
+        moved = nnx_variables(module).model_state if train else variables.model_state
+        return Outputs(logits, maps, moved)
+
+    return Network(init, apply)
+
+
+def nnx_variables(module: nnx.Module) -> Variables:
+    """The variables of an NNX module, such as a trained one, for the network of `from_nnx`.
+
+    Args:
+      module: any NNX module.
+
+    Returns:
+      Its parameters and all its other variables, as plain dicts of arrays.
+
+    Example:
+      >>> module = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
+      >>> params, model_state = nnx_variables(module)
+      >>> sorted(params), sorted(model_state)
+      (['bias', 'scale'], ['mean', 'var'])
+    """
+    _, *states = nnx.split(module, nnx.Param, ...)
+    params, state = states
+    return Variables(nnx.to_pure_dict(params), nnx.to_pure_dict(state))

@@ -1,0 +1,104 @@
+"""The default loss and score of a task: classes."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from l2t_jax._precision import at_least_float32, widen
+from l2t_jax._typing import Array, Float, Integer, PyTree
+
+
+def cross_entropy(
+    logits: Float[Array, "*batch classes"],
+    labels: Integer[Array, " *batch"],
+    *,
+    ignore_label: int | None = None,
+) -> Float[Array, ""]:
+    """Mean cross-entropy, ``-1/N Σ_b log softmax(logits_b)[label_b]`` over the N labels that count.
+
+    A label outside of 0 … ``classes - 1`` is no class. The loss and its gradient are then NaN:
+    inside of `jax.jit` nothing can be raised, and nothing is counted as another class.
+
+    Args:
+      logits: ``[B, classes]``, or ``[B, ..., classes]`` where every position has a class. Those of
+        bfloat16 or float16 are computed with in float32.
+      labels: ``[B]`` or ``[B, ...]``, from 0 to ``classes - 1``.
+      ignore_label: a label that does not count, such as 255 or -1 in dense tasks; None if all do.
+
+    Returns:
+      A scalar in nats; 0 where no label counts.
+
+    Example:
+      >>> round(float(cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3]))), 4)
+      1.3863
+      >>> logits = jnp.array([[0.0, 0.0], [9.0, 0.0]])
+      >>> round(float(cross_entropy(logits, jnp.array([0, 255]), ignore_label=255)), 4)
+      0.6931
+    """
+    logits, labels = widen(logits), _whole_numbers(labels)
+    is_class, counts = _labels_that(logits, labels, ignore_label)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(is_class, labels, 0))
+    # A factor, not a choice: the gradient has to be NaN too.
+    return _mean_of(losses * jnp.where(is_class | ~counts, 1.0, jnp.nan), counts, ignore_label)
+
+
+def accuracy(logits: Array, labels: PyTree, *, ignore_label: int | None = None) -> Float[Array, ""]:
+    """Share of labels at which the largest logit is, ``1/N Σ_b [argmax(logits_b) = label_b]``.
+
+    Labels are counted as by `cross_entropy`: of N that count, one that is no class makes the share
+    NaN.
+
+    Args:
+      logits: ``[B, classes]``, or ``[B, ..., classes]`` where every position has a class.
+      labels: ``[B]`` or ``[B, ...]``, from 0 to ``classes - 1``.
+      ignore_label: a label that does not count; None if all do.
+
+    Returns:
+      A scalar from 0 to 1; 0 where no label counts.
+
+    Raises:
+      ValueError: labels that are not integers, one for each row of logits.
+
+    Example:
+      >>> float(accuracy(jnp.array([[0.1, 0.9], [0.8, 0.2]]), jnp.array([1, 1])))
+      0.5
+    """
+    given = [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(labels)]
+    if [shape for shape, _ in given] != [logits.shape[:-1]] or not all(
+        jnp.issubdtype(dtype, jnp.integer) for _, dtype in given
+    ):
+        described = " and ".join(f"{dtype}{list(shape)}" for shape, dtype in given) or "none"
+        raise ValueError(
+            f"labels must be integers of shape {list(logits.shape[:-1])} for logits of shape "
+            f"{list(logits.shape)} (got {described}). For labels of another kind pass another "
+            "`score`, as you pass another `task_loss`"
+        )
+    (labels,) = map(_whole_numbers, jax.tree.leaves(labels))
+    is_class, counts = _labels_that(logits, labels, ignore_label)
+    right = (jnp.argmax(logits, axis=-1) == labels).astype(at_least_float32(logits.dtype))
+    return _mean_of(jnp.where(is_class | ~counts, right, jnp.nan), counts, ignore_label)
+
+
+def _whole_numbers(labels: Array) -> Array:
+    """Labels in a type that any number of classes fits into; 300 of them do not fit a uint8."""
+    labels = jnp.asarray(labels)
+    return labels.astype(jnp.int32) if labels.dtype.itemsize < 4 else labels
+
+
+def _labels_that(logits: Array, labels: Array, ignore_label: int | None) -> tuple[Array, Array]:
+    """Which labels are classes, and which are not to be ignored."""
+    is_class = (labels >= 0) & (labels < logits.shape[-1])
+    kind = jnp.iinfo(labels.dtype)
+    # What the labels' type cannot hold is not among them; JAX refuses to compare the two.
+    if ignore_label is None or not kind.min <= ignore_label <= kind.max:
+        return is_class, jnp.ones_like(is_class)
+    return is_class, labels != ignore_label
+
+
+def _mean_of(values: Array, counts: Array, ignore_label: int | None) -> Array:
+    if ignore_label is None:
+        return values.mean()
+    number = jnp.maximum(jnp.sum(counts, dtype=values.dtype), 1)
+    return jnp.sum(jnp.where(counts, values, 0)) / number

@@ -1,0 +1,87 @@
+"""Errors in one line, whatever the terminal."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+import experiments
+from experiments import compare, demo, evaluate, parity, predict, pretrain, report
+from experiments.options import cli, tasks
+from experiments.options.train_options import Config
+
+OPTIONS = {
+    "train": Config,
+    **{
+        command.__name__.rpartition(".")[2]: command.Options
+        for command in (compare, demo, evaluate, parity, predict, pretrain, report)
+    },
+}
+TEXT = "Unrecognized options: --metod, fm"
+
+
+def box(ruler: str, side: str, colour: str = "", end: str = "") -> str:
+    lines = [ruler * 60, f"{side} Unrecognized options: {side}", f"{side} --metod, fm {side}"]
+    lines += [f"{side} {ruler * 50} {side}", f"{side} Perhaps you meant {side}", ruler * 60]
+    return "\n".join(f"{colour}{line}{end}" for line in lines)
+
+
+def test_the_first_message_of_every_kind_of_box():
+    for text in (box("─", "│"), box("-", "|"), box("─", "│", "\x1b[31m", "\x1b[0m")):
+        assert cli.first_message(text) == TEXT
+
+
+def test_the_overview_has_every_command(capsys):
+    overview = importlib.import_module("experiments.__main__")
+    assert overview.main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    commands = [
+        path.stem
+        for path in Path(experiments.__file__).parent.glob("*.py")
+        if '__name__ == "__main__"' in path.read_text() and path.stem != "__main__"
+    ]
+    assert sorted(commands) == sorted(overview.COMMANDS)
+    for name in commands:
+        first = importlib.import_module(f"experiments.{name}").__doc__.splitlines()[0]
+        assert f"{name:10} {first}" in printed
+
+
+def test_l2t_runs_a_command_by_its_name(capsys):
+    l2t = importlib.import_module("experiments.__main__").main
+    assert l2t(["train", "--method", "scratch", "--epochs", "0"]) == 2
+    assert "--epochs" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="0"):
+        l2t(["report", "--help"])
+    assert "usage: l2t report" in capsys.readouterr().out
+
+
+def test_l2t_names_its_commands_where_there_is_no_such(capsys):
+    l2t = importlib.import_module("experiments.__main__").main
+    assert l2t(["trian"]) == 2
+    error = capsys.readouterr().err
+    assert "trian" in error
+    assert "train" in error
+    assert error.count("\n") == 1
+
+
+def test_only_commands_are_at_the_top():
+    """A file there is a command, a folder is a room."""
+    names = {path.stem for path in Path(experiments.__file__).parent.glob("*.py")}
+    overview = importlib.import_module("experiments.__main__")
+    assert names == {*overview.COMMANDS, "__init__", "__main__"}
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_help_fits_its_terminal_and_says_what_a_default_means(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "90")
+    with pytest.raises(SystemExit, match="0"):
+        cli.parse(OPTIONS[command], f"l2t {command}", ["--help"])
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 90
+    assert "(default: None)" not in printed
+    assert "(default: )" not in printed
+
+
+def test_every_task_is_described():
+    named = [line[2:].split(": ")[0] for line in tasks.DESCRIPTION.splitlines()]
+    assert sorted(", ".join(named).split(", ")) == sorted(tasks.TASKS)

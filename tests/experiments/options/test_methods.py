@@ -1,0 +1,63 @@
+"""The table of methods: an entry is all that a new one needs."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from experiments import report, train
+from experiments.networks import zoo
+from experiments.options import builders
+from experiments.options.methods import METHODS, Entry, find, uses
+from l2t_jax import baselines
+from l2t_jax.models import cifar_resnet
+
+SHRINK = baselines.Penalty(
+    init=lambda key, source, target: (),
+    apply=lambda params, source, target: jnp.mean(jnp.square(target.logits)),
+)
+
+
+def shrink(config, parts):
+    """A fixed penalty: the mean square of the target's logits."""
+    penalties = {"shrink": (config.beta, SHRINK)}
+    optimizer = builders.sgd(config)
+    return baselines.with_penalties(parts.source, parts.target, penalties, optimizer=optimizer)
+
+
+@pytest.mark.usefixtures("quickly_compiled")
+def test_a_new_method_is_one_entry(tmp_path, monkeypatch):
+    """It trains on its own loss, and is reported under its name."""
+    monkeypatch.setitem(METHODS, "shrink", Entry(shrink, "small logits", options=("beta",)))
+    weights = tmp_path / "source.safetensors"
+    images = jnp.ones((1, 8, 8, 3))
+    zoo.save(weights, cifar_resnet(8, classes=10).init(jax.random.key(0), images))
+    folder, out = tmp_path / "run", tmp_path / "report"
+    line = (
+        "--method shrink --beta 0.5 --data digits --image-size 8 --per-class 2 --batch-size 20 "
+        "--epochs 1 --target resnet8 --source resnet8"
+    )
+    given = ["--source-weights", str(weights), "--run-dir", str(folder)]
+    assert train.command([*line.split(), *given]) == 0
+    (epoch,) = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    seen = epoch["train"]
+    assert seen["penalties"]["shrink"] > 0
+    total = seen["task_loss"] + 0.5 * seen["penalties"]["shrink"]
+    assert seen["loss"] == pytest.approx(total, rel=1e-5)
+    assert report.command([str(folder), "--out", str(out)]) == 0
+    assert "| shrink |" in (out / "table.md").read_text()
+
+
+def test_an_unknown_method_is_answered_by_the_table():
+    with pytest.raises(ValueError, match=r"--method .*scratch.*l2t-ww.*lt2"):
+        find("lt2")
+
+
+def test_which_options_a_method_uses():
+    assert uses("fm", "beta")
+    assert uses("fm", "lr")
+    assert not uses("fm", "where")
+    assert not uses("scratch", "source_weights")
+    assert not uses("lwf", "matched_pairs")
+    assert [name for name in METHODS if uses(name, "where")] == ["l2t-ww"]

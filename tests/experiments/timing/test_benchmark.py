@@ -1,0 +1,97 @@
+"""The benchmark runs, and writes what it printed."""
+
+import json
+import re
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import l2t_jax
+from experiments import benchmark
+from experiments.timing import programs
+from l2t_jax import Batch
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+
+def test_the_benchmark_writes_its_ratios(tmp_path, capsys):
+    path = tmp_path / "figures.json"
+    options = ["--batch", "2", "--repeats", "1", "--modes", "mixed", "--json", str(path)]
+    assert benchmark.main(options) == 0
+    printed = capsys.readouterr().out
+    figures = json.loads(path.read_text())
+    rows = figures["programs"]
+    assert all(f"| {name} |" in printed for name in rows)
+    mixed = rows[programs.iteration("mixed", 2, 15)]
+    assert figures["iteration_over_plain_step"] == mixed["over_plain_step"]
+    assert mixed["over_plain_step"] > 1
+    # The meta part, in forward passes of the target: of one a plain step takes three.
+    meta = mixed["gflop"] - rows[programs.REAL]["gflop"]
+    assert meta / (rows[programs.PLAIN]["gflop"] / 3) < 28
+    assert rows[programs.MATRICES]["share_of_matrix_rate"] == 1
+    assert f"{100 * figures['loop_over_bare_step']:.1f} %" in printed
+
+
+def test_an_iteration_has_none_of_the_slow_forms_of_convolution():
+    """On a CPU: no gradient of a convolution as a convolution, none on maps of a few positions."""
+    batch = Batch(jnp.zeros((2, 32, 32, 3), jnp.float32), jnp.arange(2))
+    small = programs.setting("small", "float32")
+    source = jax.eval_shape(small.source.init, jax.random.key(0), batch.images)
+    method = l2t_jax.l2t(
+        small.source,
+        small.target,
+        small.pairs,
+        optimizer=programs.SGD,
+        meta_optimizer=programs.ADAM,
+    )
+    state = jax.eval_shape(method.init, jax.random.key(0), source, batch)
+    program = jax.jit(method.step).lower(state, source, batch).as_text()
+    convolutions = re.findall(r"stablehlo.convolution.*", program)
+    # Of the source, and the first layer of the target; the other layers are matrix products.
+    assert 31 <= len(convolutions) < 45
+    for convolution in convolutions:
+        assert "[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]" in convolution
+        assert "reverse = [false, false]" in convolution
+        assert "lhs_dilate = [1, 1]" in convolution
+        height, width = re.search(r"-> tensor<2x(\d+)x(\d+)x", convolution).groups()
+        assert int(height) * int(width) > 9
+    assert "stablehlo.reverse" not in program
+    assert "reduce_window" not in program
+
+
+def test_the_line_through_the_ratios_is_the_nearest():
+    line = benchmark.line("T", [1, 2, 4], [3.0, 5.0, 9.0])
+    assert line.startswith("iteration ÷ plain step: 1.00 + 2.00 · T;")
+    assert "at most 0 %" in line
+    assert "at most 50 %" in benchmark.line("T", [0, 1, 2], [1.0, 2.5, 1.0])
+
+
+def test_bad_options_are_refused(capsys):
+    for options in (
+        ["--batch", "0"],
+        ["--pairs", "16"],
+        ["--peer", "other"],
+        ["--peer", "torch", "--setting", "large"],
+        ["--modes", "other"],
+        ["--json", "nowhere/figures.json"],
+    ):
+        with pytest.raises(SystemExit):
+            benchmark.main(options)
+        assert "error: " in capsys.readouterr().err
+
+
+def test_it_imports_only_what_any_accelerator_machine_has():
+    """And the library's annotations cost a user nothing: jaxtyping stays out."""
+    code = (
+        "import sys, jax, flax.linen, flax.nnx, optax, numpy, tempfile\n"
+        "before = set(sys.modules)\n"
+        "import experiments.benchmark\n"
+        "names = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "known = {name.partition('.')[0] for name in before}\n"
+        "print(sorted(names - known - sys.stdlib_module_names - {'experiments', 'l2t_jax'}))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stdout + result.stderr
