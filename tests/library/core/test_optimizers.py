@@ -227,8 +227,8 @@ def test_slopes_are_zero_where_they_are_not_finite(function):
     def reverse(f):
         return lambda x: jax.grad(f)(x) @ direction
 
+    assert not np.isfinite(reverse(function)(zero))
     for one in (forward, reverse):
-        assert not np.isfinite(one(function)(zero))
         assert one(ours)(zero) == 0
         assert one(ours)(point) == pytest.approx(float(one(function)(point)), rel=1e-12)
         for two in (forward, reverse):
