@@ -27,7 +27,8 @@ _SINGULAR = (
     *("integer_pow", "lgamma", "log", "log1p", "pow", "rsqrt", "sqrt", "tan"),
 )
 # Operations that run programs within their parameters.
-_RUNS_PROGRAMS = ("checkpoint", "closed_call", "cond", "jit", "pjit", "remat", "scan", "while")
+_CALLS = ("checkpoint", "closed_call", "jit", "pjit", "remat", "remat2")
+_RUNS_PROGRAMS = (*_CALLS, "cond", "scan", "while")
 
 
 def finite_derivatives(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
@@ -88,7 +89,7 @@ def _is_singular(jaxpr: Jaxpr, moving: Sequence[bool] | None = None) -> bool:
         if equation.primitive.name in _SINGULAR and _can_be_singular(equation):
             return True
         for inner in subjaxprs(tuple(equation.params.values())):
-            one_to_one = equation.primitive.name in ("jit", "pjit", "checkpoint", "closed_call")
+            one_to_one = equation.primitive.name in _CALLS
             if _is_singular(inner, given if one_to_one else None):
                 return True
         moves.update(var for var in equation.outvars if _is_real(var))
