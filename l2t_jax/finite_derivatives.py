@@ -35,9 +35,10 @@ def finite_derivatives(function: Callable[..., PyTree]) -> Callable[..., PyTree]
     """The same function, in whose derivative a slope counts as zero where it is not finite.
 
     With ``f = f_n ∘ … ∘ f_1`` in elementwise operations, each partial derivative ``∂f_k/∂x`` in
-    the chain rule is replaced by zero wherever it is infinite or NaN. Values stay as they are, to
-    the bit. A function without an operation that has such points, such as SGD's update, is called
-    as it is. Rules that a function has of its own (`jax.custom_jvp`, `jax.custom_vjp`) are kept.
+    the chain rule is replaced by zero wherever it is infinite or NaN. Values stay as they are, in a
+    compiled program to the bit. A function without an operation that has such points, such as
+    SGD's update, is called as it is. Rules that a function has of its own (`jax.custom_jvp`,
+    `jax.custom_vjp`) are kept.
 
     What is NaN in the values stays NaN there, and a NaN that is passed into the derivative stays
     one: only slopes are replaced.
