@@ -27,16 +27,18 @@ _SINGULAR = (
     *("integer_pow", "lgamma", "log", "log1p", "pow", "rsqrt", "sqrt", "tan"),
 )
 # Operations that run programs within their parameters.
-_RUNS_PROGRAMS = ("checkpoint", "closed_call", "cond", "jit", "pjit", "remat", "scan", "while")
+_CALLS = ("checkpoint", "closed_call", "jit", "pjit", "remat", "remat2")
+_RUNS_PROGRAMS = (*_CALLS, "cond", "scan", "while")
 
 
 def finite_derivatives(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """The same function, in whose derivative a slope counts as zero where it is not finite.
 
     With ``f = f_n ∘ … ∘ f_1`` in elementwise operations, each partial derivative ``∂f_k/∂x`` in
-    the chain rule is replaced by zero wherever it is infinite or NaN. Values stay as they are, to
-    the bit. A function without an operation that has such points, such as SGD's update, is called
-    as it is. Rules that a function has of its own (`jax.custom_jvp`, `jax.custom_vjp`) are kept.
+    the chain rule is replaced by zero wherever it is infinite or NaN. Values stay as they are, in a
+    compiled program to the bit. A function without an operation that has such points, such as
+    SGD's update, is called as it is. Rules that a function has of its own (`jax.custom_jvp`,
+    `jax.custom_vjp`) are kept.
 
     What is NaN in the values stays NaN there, and a NaN that is passed into the derivative stays
     one: only slopes are replaced.
@@ -88,7 +90,7 @@ def _is_singular(jaxpr: Jaxpr, moving: Sequence[bool] | None = None) -> bool:
         if equation.primitive.name in _SINGULAR and _can_be_singular(equation):
             return True
         for inner in subjaxprs(tuple(equation.params.values())):
-            one_to_one = equation.primitive.name in ("jit", "pjit", "checkpoint", "closed_call")
+            one_to_one = equation.primitive.name in _CALLS
             if _is_singular(inner, given if one_to_one else None):
                 return True
         moves.update(var for var in equation.outvars if _is_real(var))
