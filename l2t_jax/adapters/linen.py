@@ -79,7 +79,7 @@ def from_linen(
 
     def init(key: Array, images: Any) -> Variables:
         params_key, *keys = jax.random.split(key, 1 + len(streams))
-        collections = collections_of(module, params_key, images, mode)
+        collections = collections_of(module, params_key, paths.jax_arrays(images), mode)
         params = collections.pop("params", {})
         if streams:
             collections[_KEYS] = dict(zip(streams, keys, strict=True))
@@ -113,6 +113,7 @@ def from_linen(
         return paths.logits_alone(logits), maps, moved
 
     def apply(variables: Variables, images: Any, *, train: bool) -> Outputs:
+        images = paths.jax_arrays(images)
         state = dict(variables.model_state)
         keys = state.pop(_KEYS, {})
         collections = {"params": variables.params, **state}

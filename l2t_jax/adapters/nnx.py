@@ -79,7 +79,7 @@ def from_nnx(
         nnx.replace_by_pure_dict(state, variables.model_state)
         module = nnx.merge(graphdef, params, state)
         module.train() if train else module.eval()
-        logits, maps = run(module, images, train)
+        logits, maps = run(module, paths.jax_arrays(images), train)
         moved = nnx_variables(module).model_state if train else variables.model_state
         return Outputs(logits, maps, moved)
 

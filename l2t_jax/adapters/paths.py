@@ -7,12 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from l2t_jax._typing import Array
 
 Mode = Callable[[bool], Mapping[str, Any]]
 
 _CALL = "__call__"
+
+
+def jax_arrays(images: Any) -> Any:
+    """NumPy's arrays as JAX's, so that a module sees one type, whoever calls it."""
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, images
+    )
 
 
 class Path(NamedTuple):

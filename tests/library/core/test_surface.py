@@ -46,27 +46,17 @@ def test_every_argument_field_and_result_is_explained(name):
 
 
 IMPORTS = """
-import sys, time
-begin = time.perf_counter()
+import sys
 import jax, flax, optax
-between = time.perf_counter()
 before = set(sys.modules)
 import l2t_jax
-after = time.perf_counter()
-new = {name.partition(".")[0] for name in set(sys.modules) - before}
-print(after - between, sorted(new))
+print(sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
 """
 
 
-def test_import_takes_no_longer_than_that_of_what_it_stands_on():
-    """At most 0.2 s beyond jax, flax and optax, and nothing else with it; the best of three."""
-    seconds = []
-    for _ in range(3):
-        done = subprocess.run(
-            [sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True
-        )
-        took, modules = done.stdout.split(" ", 1)
-        seconds.append(float(took))
-        foreign = set(ast.literal_eval(modules)) - {"l2t_jax"} - sys.stdlib_module_names
-        assert foreign == set()
-    assert min(seconds) < 0.2
+def test_the_import_brings_nothing_but_what_the_library_stands_on():
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS], capture_output=True, text=True, check=True
+    )
+    foreign = set(ast.literal_eval(done.stdout)) - {"l2t_jax"} - sys.stdlib_module_names
+    assert foreign == set()

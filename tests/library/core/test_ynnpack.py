@@ -13,6 +13,7 @@ from l2t_jax import _ynnpack
 
 FAULTY = jaxlib.__version__ in _ynnpack.FAULTY
 SUMS = """
+import numpy as np
 rng = np.random.default_rng(0)
 points, matrix = rng.standard_normal((40_000, 3)), rng.standard_normal((3, 3))
 norms = jax.jit(lambda points: jnp.sum(jnp.square(matrix @ points.T), axis=0))
