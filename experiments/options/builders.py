@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -79,10 +78,20 @@ def decayed_adam(
     return optax.chain(optax.add_decayed_weights(weight_decay), optax.adam(learning_rate))
 
 
+def scheduled_sgd(
+    learning_rate: float, momentum: float = 0.9, weight_decay: float = 1e-4
+) -> optax.GradientTransformation:
+    """`decayed_sgd` with its learning rate, and nothing else, in its state.
+
+    What is in the state is in every checkpoint, and is traced instead of a constant of the step.
+    """
+    make = optax.inject_hyperparams(decayed_sgd, static_args=("momentum", "weight_decay"))
+    return make(learning_rate, momentum=momentum, weight_decay=weight_decay)
+
+
 def sgd(options: RunOptions) -> optax.GradientTransformation:
-    """The inner optimiser of a run; its learning rate is part of its state."""
-    make = partial(decayed_sgd, momentum=options.momentum, weight_decay=options.weight_decay)
-    return optax.inject_hyperparams(make)(learning_rate=options.lr)
+    """The inner optimiser of a run."""
+    return scheduled_sgd(options.lr, options.momentum, options.weight_decay)
 
 
 def learned_channels(config: Config) -> tuple[MetaNetwork, MetaNetwork]:

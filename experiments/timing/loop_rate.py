@@ -6,13 +6,12 @@ import time
 
 import jax
 import numpy as np
-import optax
 
 from l2t_jax import Network, baselines
 
 from ..data.dataset import Dataset
 from ..data.in_memory import InMemory
-from ..options.builders import decayed_sgd
+from ..options.builders import scheduled_sgd
 from ..system import devices
 from ..training import jitted, loop
 from ..training.snapshot import Epoch
@@ -42,7 +41,7 @@ def seconds_per_step(
         pixels = generator.integers(0, 256, (number, side, side, 3), np.uint8)
         return Dataset(pixels, np.arange(number, dtype=np.int32) % 10, tuple("0123456789"))
 
-    optimizer = optax.inject_hyperparams(decayed_sgd)(learning_rate=0.01)
+    optimizer = scheduled_sgd(learning_rate=0.01)
     device = devices.one_device()
     compiled = jitted.compile_method(baselines.scratch(target, optimizer=optimizer), target, device)
     training = InMemory(images(EPOCH * batch), device, batch, seed=0, augment=True)

@@ -2,6 +2,7 @@
 
 import json
 
+import chex
 import jax
 import jax.numpy as jnp
 import pytest
@@ -61,3 +62,16 @@ def test_which_options_a_method_uses():
     assert not uses("scratch", "source_weights")
     assert not uses("lwf", "matched_pairs")
     assert [name for name in METHODS if uses(name, "where")] == ["l2t-ww"]
+
+
+def test_of_a_runs_optimiser_only_the_rate_is_state():
+    """Checkpoints of earlier runs hold nothing else; its steps are those of plain SGD."""
+    params = {"w": jnp.linspace(-1.0, 1.0, 5)}
+    ours, plain = builders.scheduled_sgd(0.3, 0.8, 0.01), builders.decayed_sgd(0.3, 0.8, 0.01)
+    ours_state, plain_state = ours.init(params), plain.init(params)
+    assert ours_state.hyperparams.keys() == {"learning_rate"}
+    for step in range(3):
+        gradients = {"w": params["w"] ** 2 + step}
+        updates, ours_state = ours.update(gradients, ours_state, params)
+        wanted, plain_state = plain.update(gradients, plain_state, params)
+        chex.assert_trees_all_close(updates, wanted, rtol=1e-6)
