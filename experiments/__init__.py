@@ -1,21 +1,5 @@
 """Experiments with the library: the commands, and what they need. Begin with `train`."""
 
-import ctypes
-import sys
+from .system import environment
 
-
-def keep_memory() -> None:
-    """Makes glibc keep the memory of large arrays for the next ones.
-
-    By default it gives the memory back to the system after each step. The next step takes it again,
-    and the system zeroes each page first.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(-4, 0)  # M_MMAP_MAX: map no array by itself
-        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: give nothing back
-        libc.mallopt(-8, 1)  # M_ARENA_MAX: let all threads share what is kept
-
-
-if sys.platform == "linux":
-    keep_memory()
+environment.keep_memory()

@@ -146,7 +146,9 @@ def run_method(
     options: Options,
 ) -> Outcome:
     """Trains the target by one method, once with each seed."""
-    method = config.entry().build(config, Parts(source, TARGET, PAIRS))
+    build = config.entry().build
+    assert build is not None
+    method = build(config, Parts(source, TARGET, PAIRS))
     device = devices.one_device()
     compiled = jitted.compile_method(method, TARGET, device)
     batch_size = len(splits[0].train.labels) // 2

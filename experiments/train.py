@@ -6,6 +6,7 @@ from .system import extra  # noqa: F401 - says what is not installed, before it 
 
 # isort: split
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ from .options.train_options import Config
 from .reporting import transfer_plots
 from .runs import inputs, layout, recorded_training, run
 from .system import devices
-from .training import jitted, learned_weights, loop, schedules
+from .training import jitted, learned_weights, loop, probe, schedules
 
 
 def main(config: Config) -> int:
@@ -40,6 +41,8 @@ def main(config: Config) -> int:
     pairs: list[Pair] = []
     layers: list[str] = []
     entry = config.entry()
+    if entry.build is None:
+        return probed(config, everywhere, splits)
     if entry.sources == "none":
         method, source_variables = entry.build(config, Parts(None, target)), None
     else:
@@ -81,6 +84,27 @@ def main(config: Config) -> int:
             )
             devices.on_first_process(lambda: draw(config, pairs, layers, result))
         done = config, config.target, layout.TARGET, result, splits, everywhere
+        devices.on_first_process(lambda: run.finish(*done))
+    return 0
+
+
+def probed(config: Config, everywhere: devices.Devices, splits: inputs.Splits) -> int:
+    """Fits a new classifier of the source, in a run like any other."""
+    (name,), (path,) = config.source, config.source_weights
+    _, variables = zoo.load(name, path, splits.train.image_shape, config.precision)
+    make, what = zoo.find(name, config.precision), f"{config.method}: {name}"
+    more: dict[str, Any] = {
+        "matched_pairs": [],
+        "source_layers": [],
+        "source_sha256": [sources.digest(path)],
+    }
+    with run.opened(config, splits, everywhere, what, **more):
+        parts = (splits.train, splits.validation, splits.test)
+        result = probe.train(make, variables, parts, everywhere)
+        devices.on_first_process(
+            lambda: recorded_training.write_metrics(config.folder(), result.epochs, "w")
+        )
+        done = config, name, layout.TARGET, result, splits, everywhere
         devices.on_first_process(lambda: run.finish(*done))
     return 0
 

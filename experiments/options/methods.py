@@ -27,7 +27,8 @@ class Entry:
     """A method.
 
     Attributes:
-      build: makes it from the run's options and the networks.
+      build: makes it from the run's options and the networks; None if nothing but a classifier is
+        fitted, which takes no training loop.
       help: what it trains the target on, in words.
       pairs: the pairs of layers that it matches if the options name none; None if it matches no
         layers.
@@ -36,7 +37,7 @@ class Entry:
       options: those of the options used by some methods only that this one uses.
     """
 
-    build: Callable[[Config, builders.Parts], Method]
+    build: Callable[[Config, builders.Parts], Method] | None
     help: str
     pairs: Literal["stages", "one-to-one"] | None = None
     sources: Literal["none", "one", "any"] = "any"
@@ -51,6 +52,12 @@ class Entry:
 
 METHODS: dict[str, Entry] = {
     "scratch": Entry(builders.scratch, "the task's loss alone", sources="none"),
+    "probe": Entry(
+        None,
+        "logistic regression on the pooled features of a frozen source, which the target must be; "
+        "the validation images choose its strength",
+        sources="one",
+    ),
     "finetune": Entry(
         builders.finetune,
         "the task's loss alone; the target starts from the weights of a source of its architecture",

@@ -176,6 +176,11 @@ class Config(RunOptions, Choice):
                 f"--source must be one network with --method {self.method} (got "
                 f"{' '.join(self.source)})"
             )
+        if self.entry().build is None and self.target != self.source[0]:
+            raise ValueError(
+                f"--target must be the source's network with --method {self.method} (got "
+                f"{self.target}); give --target {self.source[0]}"
+            )
 
     def pairs_or_default(self) -> str:
         """The pairs that are given, or the method's default."""

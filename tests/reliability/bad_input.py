@@ -160,7 +160,7 @@ def main() -> int:
             results = threads.map(lambda line: run(line, folder), LINES)
             ended = list(tqdm(results, total=len(LINES), unit="command"))
         after = listing(folder)
-    print("| `python -m experiments.…` | exit code | stderr |\n|---|---|---|")
+    print("| `l2t …` | exit code | stderr |\n|---|---|---|")
     for line, (code, error) in zip(LINES, ended, strict=True):
         cells = (f"`{line}`", str(code), error.strip().replace(f"{folder}/", ""))
         print(

@@ -3,6 +3,7 @@
 import numpy as np
 
 from experiments import demo
+from experiments.data import load
 from experiments.options import cli
 
 
@@ -19,7 +20,7 @@ def test_the_demo_writes_its_table_and_pictures(tmp_path, capsys):
 
 
 def test_the_label_is_that_of_the_red_digit():
-    digits = demo.data.digits(demo.SIZE)
+    digits = load.digits(demo.SIZE)
     red, green = demo.two_digits(digits, seed=0, copies=2)
     assert len(red.labels) == 2 * len(digits.labels)
     np.testing.assert_array_equal(red.images, green.images)
