@@ -39,6 +39,7 @@ from l2t_jax.meta_networks import (
     constant_pairs,
     error_weights,
     softmax_channels,
+    softmax_pairs,
     uniform_channels,
     uniform_pairs,
 )
@@ -91,6 +92,7 @@ __all__ = [
     "resize",
     "reverse_meta_gradient",
     "softmax_channels",
+    "softmax_pairs",
     "target_variables",
     "tokens_to_map",
     "two_stage",

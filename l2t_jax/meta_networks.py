@@ -152,6 +152,31 @@ def affine_pairs(
     return MetaNetwork(init, apply)
 
 
+def softmax_pairs(*, kernel_scale: float = 0.0) -> MetaNetwork:
+    """ "Where" with a fixed total: ``λ = pairs · softmax(v·GAP(S(x)) + c)`` over the pairs.
+
+    Each sample's λ sum to the number of pairs, so that the meta-network cannot turn matching up or
+    down as a whole; ``beta`` does. By default all λ start at 1, which is plain feature matching.
+
+    Args:
+      kernel_scale: as of `affine_pairs`; at 0 every λ starts at 1.
+
+    Returns:
+      A `MetaNetwork` whose weights have shape ``[B, pairs]``.
+
+    Example:
+      >>> where = softmax_pairs()
+      >>> pooled = (jnp.ones((2, 4)), jnp.ones((2, 8)))
+      >>> where.apply(where.init(jax.random.key(0), pooled), pooled).tolist()
+      [[1.0, 1.0], [1.0, 1.0]]
+    """
+
+    def fixed_total(values: Array) -> Array:
+        return values.shape[-1] * jax.nn.softmax(values)
+
+    return affine_pairs(fixed_total, bias_init=0.0, kernel_scale=kernel_scale)
+
+
 def constant_pairs() -> MetaNetwork:
     """ "Where" without looking at the sample: ``λ^{m,n} = softplus(10 a^{m,n})``, ``a`` from 0.
 

@@ -22,7 +22,8 @@ from ..system.files import replacing
 
 NAMES = (
     "resnetN with N = 18, 34, 50, 101, 152 (ImageNet form) or another 6n+2 (CIFAR form), "
-    "cifar-resnetN, vggN or vggN_bn with N = 9, 11, 13, 16, 19, "
+    "cifar-resnetN, vggN or vggN_bn with N = 9, 11, 13, 16, 19 (a narrow one: vggN_bn_wW with W "
+    "instead of 64 channels in the first layer), "
     f"vit_SIZE_patchN with SIZE = {', '.join(SIZES)} and N pixels"
 )
 
@@ -62,12 +63,15 @@ def find(name: str, precision: str = "float32") -> Callable[[int], Network]:
         if precision != "float32":
             raise ValueError(f"--precision must be float32 for {name} (got {precision})")
         return partial(vit, match[2], patch=int(match[3]))
-    match = re.fullmatch(r"(cifar-resnet|resnet|vgg)(\d{1,4})(_bn)?", name)
+    match = re.fullmatch(r"(vgg)(\d{1,4})(_bn)?(?:_w(\d{1,4}))?", name) or re.fullmatch(
+        r"(cifar-resnet|resnet)(\d{1,4})(_bn)?()", name
+    )
     if match is not None:
         form, depth, batch_norm = match[1], int(match[2]), match[3] is not None
         operands = None if precision == "float32" else precision
-        if form == "vgg" and depth in VGG_STAGES:
-            return partial(vgg, depth, batch_norm=batch_norm, operands=operands)
+        width = int(match[4] or 64)
+        if form == "vgg" and depth in VGG_STAGES and width > 0:
+            return partial(vgg, depth, batch_norm=batch_norm, width=width, operands=operands)
         if form == "resnet" and depth in IMAGENET_STAGES and not batch_norm:
             return partial(imagenet_resnet, depth, operands=operands)
         if form != "vgg" and depth >= 8 and depth % 6 == 2 and not batch_norm:

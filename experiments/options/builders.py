@@ -21,6 +21,7 @@ from l2t_jax import (
     mixed_meta_gradient,
     reverse_meta_gradient,
     softmax_channels,
+    softmax_pairs,
     two_stage,
     uniform_pairs,
 )
@@ -104,6 +105,8 @@ def learned_channels_and_pairs(config: Config) -> tuple[MetaNetwork, MetaNetwork
     """Networks of l2t-ww: channel weights and pair weights are learned."""
     if config.where == "constant":
         return softmax_channels(), constant_pairs()
+    if config.where == "softmax":
+        return softmax_channels(), softmax_pairs(kernel_scale=config.where_kernel)
     return softmax_channels(), affine_pairs(
         ACTIVATIONS[config.where],
         bias_init=config.where_bias,

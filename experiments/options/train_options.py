@@ -14,7 +14,9 @@ from .checks import at_least, check_ranges, finite
 from .descriptions import NETWORKS, WEIGHTS
 from .run_options import RunOptions
 
-WhereName = Literal["relu6", "relu", "relu-avg", "softplus", "elu", "sigmoid", "tanh", "constant"]
+WhereName = Literal[
+    "relu6", "relu", "relu-avg", "softplus", "elu", "sigmoid", "tanh", "softmax", "constant"
+]
 
 METHOD_HELP = "\n".join(
     [
@@ -106,10 +108,12 @@ class Config(RunOptions, Choice):
     #: a sixth more operations.
     #: - reverse: plain jax.grad of the steps.
     meta_gradient: Literal["mixed", "low-memory", "reverse"] = "mixed"
-    #: Head of the network that gives the pair weights. With constant, there is no network: each
-    #: pair has one learned weight.
+    #: Head of the network that gives the pair weights.
+    #: - relu6 and the like: each pair's weight is free.
+    #: - softmax: the weights of all pairs share a fixed total, one a pair.
+    #: - constant: no network; each pair has one learned weight.
     where: WhereName = "relu6"
-    #: Bias that the head starts with, unless it is constant.
+    #: Bias that the head starts with, unless it is constant or softmax.
     where_bias: float = 1.0
     #: Factor of the random kernel that the head starts with, unless it is constant. With 0, all
     #: pairs start with the same weight. With relu6, that is --where-bias.

@@ -404,7 +404,7 @@ def test_every_image_comes_in_every_epoch(size, batch_size):
 
 def test_names_of_networks():
     assert zoo.network("resnet20", 10)
-    for name in ("resnet32", "cifar-resnet50", "resnet50", "vgg16_bn", "vgg9"):
+    for name in ("resnet32", "cifar-resnet50", "resnet50", "vgg16_bn", "vgg9", "vgg9_bn_w16"):
         zoo.network(name, 10)
     with pytest.raises(ValueError, match="resnet18_bn"):
         zoo.network("resnet18_bn", 10)

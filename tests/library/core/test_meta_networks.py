@@ -13,6 +13,7 @@ from l2t_jax import (
     error_weights,
     pool,
     softmax_channels,
+    softmax_pairs,
     uniform_channels,
     uniform_pairs,
 )
@@ -65,6 +66,23 @@ def test_where_heads(where, reference, pooled):
         axis=1,
     )
     np.testing.assert_allclose(where.apply(params, pooled), expected, rtol=1e-12, atol=1e-15)
+
+
+def test_a_softmax_over_pairs_keeps_the_total(pooled):
+    where, rng = softmax_pairs(), np.random.default_rng(4)
+    first = where.init(jax.random.key(0), pooled)
+    np.testing.assert_array_equal(where.apply(first, pooled), np.ones((3, 2)))
+    params = (affine(rng, 5, 1), affine(rng, 8, 1))
+    values = np.concatenate(
+        [
+            np.asarray(features) @ np.asarray(layer.kernel) + np.asarray(layer.bias)
+            for features, layer in zip(pooled, params, strict=True)
+        ],
+        axis=1,
+    )
+    expected = 2 * np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(where.apply(params, pooled), expected, rtol=1e-12)
+    assert np.std(softmax_pairs(kernel_scale=1.0).init(jax.random.key(0), pooled)[0].kernel) > 0
 
 
 def test_where_starts_as_published(pooled):

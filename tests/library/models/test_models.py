@@ -246,6 +246,15 @@ def test_dropout_draws_from_a_key_in_the_model_state():
     assert np.any(apply(variables, images, train=False).logits != first.logits)
 
 
+@pytest.mark.parametrize("depth", [9, 16])
+def test_the_width_of_a_vgg_scales_every_layer(depth):
+    (whole, _), (narrow, _) = (shapes(vgg(depth, 7, width=width), 32) for width in (64, 16))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(whole.params):
+        found = dict(jax.tree_util.tree_leaves_with_path(narrow.params))[path]
+        fixed = (3, 7)  # colours, classes; 3x3 are kernels
+        assert found.shape == tuple(n if n in fixed else n // 4 for n in leaf.shape)
+
+
 @pytest.mark.parametrize("network", [cifar_resnet(14, 7), imagenet_resnet(50, 7), vgg(11, 7)])
 def test_weights_travel_to_pytorchs_layout_and_back(network):
     like, _ = shapes(network, 32)
@@ -304,6 +313,7 @@ def test_weights_that_do_not_fit_are_listed():
         (lambda: imagenet_resnet(20, 10), "got 20"),
         (lambda: vgg(12, 10), "got 12"),
         (lambda: vgg(9, 0), "classes must .*got 0"),
+        (lambda: vgg(9, 10, width=0), "width .* at least 1 .*got 0"),
     ],
 )
 def test_unknown_networks_are_refused(build, message):
