@@ -6,6 +6,7 @@ from .system import extra  # noqa: F401 - says what is not installed, before it 
 
 # isort: split
 import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -50,6 +51,8 @@ def main(config: Config) -> int:
         if config.matches_layers():
             pairs = choose_pairs(config.pairs_or_default(), source.outputs, target_outputs)
         parts = Parts(source.network, target, pairs, source.classes)
+        if config.weights_from is not None:
+            parts = with_weights(parts, config.weights_from)
         method = entry.build(config, parts)
         source_variables, layers = source.variables, source.layers
     # Parts that do not fit together end the command before anything is written.
@@ -107,6 +110,28 @@ def probed(config: Config, everywhere: devices.Devices, splits: inputs.Splits) -
         done = config, name, layout.TARGET, result, splits, everywhere
         devices.on_first_process(lambda: run.finish(*done))
     return 0
+
+
+def with_weights(parts: Parts, folder: Path) -> Parts:
+    """Parts with the weights that a run has learned.
+
+    Raises:
+      ValueError: the run has learned none, or on other pairs.
+      OSError: the weights cannot be read.
+    """
+    path = folder / layout.CHANNEL_WEIGHTS
+    if not path.exists():
+        raise ValueError(
+            f"--weights-from must be a finished run of l2t-w or l2t-ww (got {folder}, which has "
+            f"no {path.name})"
+        )
+    found = learned_weights.read(path)
+    if found.pairs != list(parts.pairs):
+        named = [",".join(f"{m}-{n}" for m, n in pairs) for pairs in (found.pairs, parts.pairs)]
+        raise ValueError(
+            f"--pairs must be those of --weights-from (got {named[1]}); give --pairs {named[0]}"
+        )
+    return parts._replace(pair_weights=found.pair_weights, channel_weights=found.channels)
 
 
 def record_transfer(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
+import numpy as np
 import optax
 
 from l2t_jax import (
@@ -57,12 +58,16 @@ class Parts(NamedTuple):
       target: the target network.
       pairs: pairs of layers, for the methods that match layers.
       source_classes: number of logits of each source; None without sources.
+      pair_weights: fixed weights of the pairs, ``[pairs]``; None for equal ones.
+      channel_weights: fixed weights of each pair's channels, ``[C]``; None for equal ones.
     """
 
     source: Network | None
     target: Network
     pairs: Sequence[Pair] = ()
     source_classes: Sequence[int] | None = None
+    pair_weights: np.ndarray | None = None
+    channel_weights: Sequence[np.ndarray] | None = None
 
 
 def decayed_sgd(
@@ -125,7 +130,10 @@ def finetune(config: Config, parts: Parts) -> Method:
 
 
 def fm(config: Config, parts: Parts) -> Method:
-    return _penalised(config, parts, fm=(config.beta, baselines.feature_matching(parts.pairs)))
+    matching = baselines.feature_matching(
+        parts.pairs, pair_weights=parts.pair_weights, channel_weights=parts.channel_weights
+    )
+    return _penalised(config, parts, fm=(config.beta, matching))
 
 
 def at(config: Config, parts: Parts) -> Method:

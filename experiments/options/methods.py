@@ -82,9 +82,9 @@ METHODS: dict[str, Entry] = {
     ),
     "fm": Entry(
         builders.fm,
-        "feature matching; all pairs and channels have equal weights",
+        "feature matching; pairs and channels have fixed weights, by default equal ones",
         pairs="stages",
-        options=("beta",),
+        options=("beta", "weights_from"),
     ),
     "l2t-w": Entry(
         builders.l2t_w,

@@ -80,6 +80,11 @@ class Config(RunOptions, Choice):
     lr: float = 0.1
     #: Factor of the matching loss of fm, l2t-w and l2t-ww.
     beta: float = 0.5
+    #: Finished run of l2t-w or l2t-ww. fm then matches its pairs with the mean weights that it has
+    #: learned, which stay fixed.
+    weights_from: Annotated[
+        Path | None, arg(metavar="RUN", help_behavior_hint="(default: equal weights)")
+    ] = None
     #: Factor of the attention transfer's loss of at and lwf+at. The loss is a mean over images and
     #: positions, so one pair adds at most 2/positions times this factor. The default is that of its
     #: authors, for maps of size 8x8 and more. Use less for smaller maps.
@@ -142,11 +147,18 @@ class Config(RunOptions, Choice):
             ("temperature", 0 < self.temperature < math.inf, "above 0 and finite"),
             *finite(self, (*factors, "meta_lr", "meta_weight_decay")),
         )
+        if self.weights_from is not None and "weights_from" not in self.entry().options:
+            raise ValueError(
+                f"--weights-from must not be given with --method {self.method} (got "
+                f"{self.weights_from}); --method fm uses it"
+            )
         self._check_sources()
 
     def check_files(self) -> None:
         """Raises a FileNotFoundError for the first option whose file does not exist."""
         self.check_weights()
+        if self.weights_from is not None and not self.weights_from.is_dir():
+            raise FileNotFoundError(f"--weights-from {self.weights_from}: no such folder")
         super().check_files()
 
     def check_weights(self) -> None:

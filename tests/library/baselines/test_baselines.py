@@ -158,3 +158,37 @@ def test_two_copies_of_a_source_are_one_with_its_pairs_doubled(name):
             state, info = jax.jit(made.step)(state, variables, small.batch(seed))
         results.append((state, info))
     chex.assert_trees_all_close(*results, rtol=1e-12, atol=1e-14)
+
+
+def test_fixed_weights_of_pairs_and_channels_agree_with_numpy():
+    source, target = draw(0, (3, 4, 4, 5), (3, 4, 4, 7)), draw(1, (3, 4, 4, 2), (3, 4, 4, 3))
+    levels, shares = draw(2, (3,))[0], draw(3, (5,), (7,), (7,))
+    outputs = [Outputs((), tuple(maps), ()) for maps in (source, target)]
+    matching = baselines.feature_matching(PAIRS, pair_weights=levels, channel_weights=shares)
+    projections = matching.init(jax.random.key(0), *outputs)
+    expected = 0.0
+    for (m, n), level, share, layer in zip(PAIRS, levels, shares, projections, strict=True):
+        kernel, bias = np.asarray(layer.kernel), np.asarray(layer.bias)
+        ours = np.asarray(target[n]) @ kernel.reshape(kernel.shape[-2:]) + bias
+        errors = ((np.asarray(source[m]) - ours) ** 2).mean(axis=(1, 2))
+        expected += float(level) * (errors @ np.asarray(share)).mean()
+    found = matching.apply(projections, *outputs)
+    assert float(found) == pytest.approx(expected, rel=1e-12)
+    check_gradient(
+        lambda levels: baselines.feature_matching(
+            PAIRS, pair_weights=levels, channel_weights=shares
+        ).apply(projections, *outputs),
+        levels,
+        4,
+    )
+
+
+def test_fixed_weights_must_be_one_for_each_pair_and_channel():
+    outputs = Outputs((), tuple(draw(0, (3, 4, 4, 5), (3, 4, 4, 7))), ())
+    with pytest.raises(ValueError, match="pair_weights must be 3"):
+        baselines.feature_matching(PAIRS, pair_weights=jnp.ones(2))
+    with pytest.raises(ValueError, match="channel_weights must be 3"):
+        baselines.feature_matching(PAIRS, channel_weights=[jnp.ones(5)])
+    wrong = baselines.feature_matching(PAIRS, channel_weights=[jnp.ones(5)] * 3)
+    with pytest.raises(ValueError, match=r"pair \(1, 0\) must be 7"):
+        wrong.init(jax.random.key(0), outputs, outputs)

@@ -1,0 +1,66 @@
+"""Weights that one run has learned, fixed in another."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import train
+from experiments.networks import zoo
+from experiments.training.learned_weights import Transferred, write
+
+PAIRS = [(0, 0), (2, 1)]
+WIDTHS = (16, 64)
+
+
+@pytest.fixture
+def given(tmp_path) -> list[str]:
+    weights = tmp_path / "source.safetensors"
+    images = jnp.ones((1, 8, 8, 3), jnp.float32)
+    zoo.save(weights, zoo.find("resnet8")(10).init(jax.random.key(0), images))
+    line = (
+        "--method fm --data digits --image-size 8 --per-class 2 --batch-size 20 --epochs 1 "
+        "--target resnet8 --source resnet8 --pairs 0-0,2-1"
+    )
+    return [*line.split(), "--source-weights", str(weights)]
+
+
+def learned(folder, levels) -> list[str]:
+    folder.mkdir()
+    shares = [np.full(width, 1 / width, np.float32) for width in WIDTHS]
+    means = Transferred(PAIRS, shares, np.asarray(levels, np.float32))
+    write(folder / "channel_weights.npz", means)
+    return ["--weights-from", str(folder)]
+
+
+@pytest.mark.usefixtures("quickly_compiled")
+def test_a_run_matches_with_the_weights_of_another(given, tmp_path):
+    """Equal weights of 3 are three times the loss of none given; weights of 0 are none."""
+
+    def penalty(name, *more):
+        folder = tmp_path / name
+        assert train.command([*given, "--run-dir", str(folder), *more]) == 0
+        (epoch,) = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+        return epoch["train"]["penalties"]["fm"]
+
+    equal = penalty("equal")
+    assert equal > 0
+    assert penalty("three", *learned(tmp_path / "l2t", (3, 3))) == pytest.approx(3 * equal)
+    assert penalty("zero", *learned(tmp_path / "none", (0, 0))) == 0
+
+
+def test_what_does_not_fit_is_told_before_anything_is_written(given, tmp_path, capsys):
+    other = learned(tmp_path / "l2t", (3, 3))
+    (tmp_path / "empty").mkdir()
+    run = ["--run-dir", str(tmp_path / "run")]
+    for words, message in (
+        ([*given, *other, "--pairs", "0-0"], "give --pairs 0-0,2-1"),
+        ([*given, *other, "--method", "l2t-ww"], "--method fm uses it"),
+        ([*given, "--weights-from", str(tmp_path / "nowhere")], "nowhere: no such folder"),
+        ([*given, "--weights-from", str(tmp_path / "empty")], "no channel_weights.npz"),
+    ):
+        assert train.command([*words, *run]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
