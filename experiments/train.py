@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from l2t_jax import Batch, MetaNetwork, output_shapes
+from l2t_jax import Batch, MetaNetwork, output_shapes, with_standard_features
 from l2t_jax.pairs import Pair
 
 from .networks import sources, zoo
@@ -24,7 +24,7 @@ from .options.train_options import Config
 from .reporting import transfer_plots
 from .runs import inputs, layout, recorded_training, run
 from .system import devices
-from .training import jitted, learned_weights, loop, probe, schedules
+from .training import feature_statistics, jitted, learned_weights, loop, probe, schedules
 
 
 def main(config: Config) -> int:
@@ -50,6 +50,8 @@ def main(config: Config) -> int:
         source = sources.load(config.source, config.source_weights, images, config.precision)
         if config.matches_layers():
             pairs = choose_pairs(config.pairs_or_default(), source.outputs, target_outputs)
+        if config.source_scale == "standard":
+            source = standardised(source, splits, everywhere)
         parts = Parts(source.network, target, pairs, source.classes)
         if config.weights_from is not None:
             parts = with_weights(parts, config.weights_from)
@@ -110,6 +112,15 @@ def probed(config: Config, everywhere: devices.Devices, splits: inputs.Splits) -
         done = config, name, layout.TARGET, result, splits, everywhere
         devices.on_first_process(lambda: run.finish(*done))
     return 0
+
+
+def standardised(
+    source: sources.Sources, splits: inputs.Splits, everywhere: devices.Devices
+) -> sources.Sources:
+    """Sources whose channels have mean 0 and deviation 1 over the training images."""
+    found = feature_statistics.measure(source.network, source.variables, splits.train, everywhere)
+    scales = [[jnp.asarray(each, jnp.float32) for each in layers] for layers in found]
+    return source._replace(network=with_standard_features(source.network, *scales))
 
 
 def with_weights(parts: Parts, folder: Path) -> Parts:

@@ -43,7 +43,13 @@ from l2t_jax.meta_networks import (
     uniform_channels,
     uniform_pairs,
 )
-from l2t_jax.networks import concatenate, join_variables, output_shapes, with_token_maps
+from l2t_jax.networks import (
+    concatenate,
+    join_variables,
+    output_shapes,
+    with_standard_features,
+    with_token_maps,
+)
 from l2t_jax.pairs import all_pairs, check_pairs
 from l2t_jax.unroll import unroll
 from l2t_jax.virtual_steps import bilevel, two_stage
@@ -99,6 +105,7 @@ __all__ = [
     "uniform_channels",
     "uniform_pairs",
     "unroll",
+    "with_standard_features",
     "with_token_maps",
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -154,5 +155,49 @@ def with_token_maps(
             for feature in outputs.features
         )
         return outputs._replace(features=features)
+
+    return Network(network.init, apply)
+
+
+def with_standard_features(
+    network: Network, means: Sequence[Array], deviations: Sequence[Array]
+) -> Network:
+    """A network whose feature maps have mean 0 and deviation 1 in every channel.
+
+    ``f_c -> (f_c - mean_c) / deviation_c``. Without it a large part of a matching loss is spent on
+    what is the same for every image. Logits and variables stay as they are.
+
+    Args:
+      network: the network, such as a source.
+      means: of each feature map, the mean of every channel over images and positions, ``[C]``.
+      deviations: likewise the standard deviations. A channel whose deviation is 0 becomes 0.
+
+    Returns:
+      The network. When it is applied, it raises a ValueError unless there are as many means and
+      deviations as feature maps.
+
+    Example:
+      >>> def apply(variables, images, *, train):
+      ...     return Outputs(images.mean((1, 2)), (images,), variables.model_state)
+      >>> network = Network(lambda key, images: Variables({}, {}), apply)
+      >>> standard = with_standard_features(network, [jnp.array([2.0])], [jnp.array([4.0])])
+      >>> outputs = standard.apply(Variables({}, {}), jnp.full((1, 1, 1, 1), 10.0), train=False)
+      >>> outputs.features[0].item()
+      2.0
+    """
+    means, deviations = tuple(means), tuple(deviations)
+
+    def apply(variables: Variables, images: Any, *, train: bool) -> Outputs:
+        outputs = network.apply(variables, images, train=train)
+        if not len(outputs.features) == len(means) == len(deviations):
+            raise ValueError(
+                "means and deviations must be one for each feature map, "
+                f"{len(outputs.features)} (got {len(means)} and {len(deviations)})"
+            )
+        scaled = tuple(
+            (feature - mean) * jnp.where(deviation > 0, 1 / deviation, 0)
+            for feature, mean, deviation in zip(outputs.features, means, deviations, strict=True)
+        )
+        return outputs._replace(features=scaled)
 
     return Network(network.init, apply)

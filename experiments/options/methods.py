@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .train_options import Config
 
 LEARNING = (
-    *("beta", "unroll_steps", "scheme", "meta_gradient"),
+    *("beta", "source_scale", "unroll_steps", "scheme", "meta_gradient"),
     *("meta_lr", "meta_weight_decay", "meta_every", "outer_batch"),
 )
 
@@ -84,7 +84,7 @@ METHODS: dict[str, Entry] = {
         builders.fm,
         "feature matching; pairs and channels have fixed weights, by default equal ones",
         pairs="stages",
-        options=("beta", "weights_from"),
+        options=("beta", "source_scale", "weights_from"),
     ),
     "l2t-w": Entry(
         builders.l2t_w,

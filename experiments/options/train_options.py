@@ -80,6 +80,10 @@ class Config(RunOptions, Choice):
     lr: float = 0.1
     #: Factor of the matching loss of fm, l2t-w and l2t-ww.
     beta: float = 0.5
+    #: Scale of the source's feature maps that are matched.
+    #: - as-is: as the network gives them.
+    #: - standard: every channel has mean 0 and deviation 1 over the training images.
+    source_scale: Literal["as-is", "standard"] = "as-is"
     #: Finished run of l2t-w or l2t-ww. fm then matches its pairs with the mean weights that it has
     #: learned, which stay fixed.
     weights_from: Annotated[
