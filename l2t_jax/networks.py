@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from l2t_jax._typing import Array, ArrayOrShape
 from l2t_jax.base import Network, Outputs, Variables
@@ -160,7 +161,7 @@ def with_token_maps(
 
 
 def with_standard_features(
-    network: Network, means: Sequence[Array], deviations: Sequence[Array]
+    network: Network, means: Sequence[ArrayLike], deviations: Sequence[ArrayLike]
 ) -> Network:
     """A network whose feature maps have mean 0 and deviation 1 in every channel.
 
@@ -194,10 +195,10 @@ def with_standard_features(
                 "means and deviations must be one for each feature map, "
                 f"{len(outputs.features)} (got {len(means)} and {len(deviations)})"
             )
-        scaled = tuple(
-            (feature - mean) * jnp.where(deviation > 0, 1 / deviation, 0)
-            for feature, mean, deviation in zip(outputs.features, means, deviations, strict=True)
-        )
-        return outputs._replace(features=scaled)
+        scaled = []
+        for feature, mean, deviation in zip(outputs.features, means, deviations, strict=True):
+            centre, scale = (jnp.asarray(each, feature.dtype) for each in (mean, deviation))
+            scaled.append((feature - centre) * jnp.where(scale > 0, 1 / scale, 0))
+        return outputs._replace(features=tuple(scaled))
 
     return Network(network.init, apply)
