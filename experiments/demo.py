@@ -8,6 +8,7 @@ from .system import extra  # noqa: F401 - says what is not installed, before it 
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 from tyro.conf import arg
 
-from l2t_jax import Network, Variables, all_pairs, concatenate, join_variables
+from l2t_jax import Variables, all_pairs, concatenate, join_variables
 from l2t_jax.models import cifar_resnet
 
 from .data import load
@@ -28,16 +29,17 @@ from .options.checks import at_least, check_ranges
 from .options.train_options import Config
 from .reporting import transfer_plots
 from .system import devices
-from .training import jitted, loop, schedules
+from .training import jitted, loop, probe, schedules
 
 SIZE = 8  # pixels, the size of scikit-learn's digits
 COLOURS = ("red", "green")
-SOURCE, TARGET = cifar_resnet(14, classes=10), cifar_resnet(8, classes=10)
-METHODS = ("scratch", "fm", "l2t-ww")
+make_source = partial(cifar_resnet, 14)
+SOURCE, TARGET = make_source(10), cifar_resnet(8, classes=10)
 # Chosen on validation data: among β in {0.5, 1, 2} for both methods, and two rates for l2t-ww.
-BETA, META_LR = 1.0, 3e-3
+BETA, META_LR, META_EVERY = 1.0, 3e-3, 1
 # The last layer of each stage of both sources with the last of each stage of the target.
 PAIRS = all_pairs([1, 3, 5, 7, 9, 11], [0, 1, 2])
+RED_PAIRS = all_pairs([1, 3, 5], [0, 1, 2])
 LAYERS = {6 * i + 2 * s + 1: f"{c} {s + 1}" for i, c in enumerate(COLOURS) for s in range(3)}
 
 
@@ -50,10 +52,15 @@ class Options:
     - Another source network has learned to read the green digit.
     - The target network learns to read the red digit from ten pictures of each class.
 
-    The target is trained by three methods:
+    The target is trained by these methods:
     - scratch: without the sources.
     - fm: matched with both sources, all pairs of layers alike.
     - l2t-ww: matched with both sources, with learned weights.
+    - fm, red source: matched with the source that helps alone, as if you knew it.
+
+    And without a new network, from the source that does better on validation pictures:
+    - probe: a new classifier on the frozen source's features.
+    - finetune: the source itself, trained on.
     """
 
     #: Folder for the table and the pictures. It replaces those of an earlier demonstration.
@@ -83,11 +90,21 @@ def main(options: Options) -> int:
     begin = time.perf_counter()
     transfer_plots.sample_pictures(options.out / "pictures.png", splits[0].train)
     sources = [train_source(for_sources, colour) for colour in range(len(COLOURS))]
-    source, variables = concatenate([SOURCE, SOURCE]), join_variables(sources)
-    outcomes: dict[str, Outcome] = {}
-    for name in METHODS:
-        config = Config(method=name, beta=BETA, meta_lr=META_LR)
-        outcomes[name] = run_method(config, source, variables, splits, options)
+    both, variables = concatenate([SOURCE, SOURCE]), join_variables(sources)
+
+    def outcome(name: str, parts: Parts, variables: Variables | None) -> Outcome:
+        config = Config(method=name, beta=BETA, meta_lr=META_LR, meta_every=META_EVERY)
+        return run_method(config, parts, variables, splits, options)
+
+    probed, best = run_probe(sources, splits)
+    outcomes = {
+        "scratch": outcome("scratch", Parts(None, TARGET), None),
+        "fm": outcome("fm", Parts(both, TARGET, PAIRS), variables),
+        "l2t-ww": outcome("l2t-ww", Parts(both, TARGET, PAIRS), variables),
+        "fm, red source": outcome("fm", Parts(SOURCE, TARGET, RED_PAIRS), sources[0]),
+        "probe": probed,
+        "finetune": outcome("finetune", Parts(SOURCE, SOURCE), sources[best]),
+    }
     report(options.out, options, outcomes, time.perf_counter() - begin)
     return 0
 
@@ -138,29 +155,49 @@ def train_source(digits: Dataset, colour: int) -> Variables:
     return result.variables
 
 
+def run_probe(sources: list[Variables], splits: list[Splits[Dataset]]) -> tuple[Outcome, int]:
+    """Probes every source on each seed's pictures.
+
+    Returns:
+      The outcome with the source that does best on the validation pictures, and its number.
+    """
+    begin, device = time.perf_counter(), devices.one_device()
+    results = [
+        [
+            probe.train(make_source, source, (parts.train, parts.validation, parts.test), device)
+            for parts in splits
+        ]
+        for source in sources
+    ]
+    validation = [sum(result.best_epoch.val_accuracy for result in each) for each in results]
+    best = int(np.argmax(validation))
+    accuracies = [result.test_accuracy for result in results[best]]
+    return Outcome(accuracies, time.perf_counter() - begin, None), best
+
+
 def run_method(
     config: Config,
-    source: Network,
-    variables: Variables,
+    parts: Parts,
+    variables: Variables | None,
     splits: list[Splits[Dataset]],
     options: Options,
 ) -> Outcome:
     """Trains the target by one method, once with each seed."""
     build = config.entry().build
     assert build is not None
-    method = build(config, Parts(source, TARGET, PAIRS))
     device = devices.one_device()
-    compiled = jitted.compile_method(method, TARGET, device)
+    compiled = jitted.compile_method(build(config, parts), parts.target, device)
     batch_size = len(splits[0].train.labels) // 2
     begin, accuracies, weights = time.perf_counter(), [], []
-    with tqdm(total=2 * options.epochs * len(splits), desc=config.method, unit="step") as bar:
-        for seed, parts in enumerate(splits):
+    name = f"{config.method}, {len(parts.pairs)} pairs" if parts.pairs else config.method
+    with tqdm(total=2 * options.epochs * len(splits), desc=name, unit="step") as bar:
+        for seed, data in enumerate(splits):
             result = loop.train(
                 compiled,
                 variables,
-                InMemory(parts.train, device, batch_size, seed, augment=False),
-                parts.validation,
-                parts.test,
+                InMemory(data.train, device, batch_size, seed, augment=False),
+                data.validation,
+                data.test,
                 loop.Schedule(options.epochs, schedules.cosine(config.lr, options.epochs), seed),
                 on_step=lambda step, info: bar.update(),
             )

@@ -12,8 +12,9 @@ def test_the_demo_writes_its_table_and_pictures(tmp_path, capsys):
     assert cli.run(demo.main, demo.Options, prog="l2t demo", args=options) == 0
     table = (tmp_path / "demo" / "table.md").read_text(encoding="utf-8")
     assert table in capsys.readouterr().out + "\n"
-    rows = [line.split("|")[1:3] for line in table.splitlines()[2:5]]
-    assert [name.strip() for name, _ in rows] == ["scratch", "fm", "l2t-ww"]
+    rows = [line.split("|")[1:3] for line in table.splitlines()[2:8]]
+    names = ["scratch", "fm", "l2t-ww", "fm, red source", "probe", "finetune"]
+    assert [name.strip() for name, _ in rows] == names
     assert all(0 < float(cell.split("±")[0]) < 100 for _, cell in rows)
     written = {path.name for path in (tmp_path / "demo").iterdir()}
     assert written == {"table.md", "pictures.png", "lambda.png", "matching.png"}
