@@ -15,6 +15,7 @@ from l2t_jax.base import (
     target_variables,
 )
 from l2t_jax.feature_maps import pool, resize, tokens_to_map
+from l2t_jax.finite_differences import finite_difference_meta_gradient
 from l2t_jax.l2t import Info, State, l2t
 from l2t_jax.losses import accuracy, cross_entropy
 from l2t_jax.matching import (
@@ -85,6 +86,7 @@ __all__ = [
     "constant_pairs",
     "cross_entropy",
     "error_weights",
+    "finite_difference_meta_gradient",
     "init_projections",
     "join_variables",
     "l2t",

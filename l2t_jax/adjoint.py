@@ -55,26 +55,26 @@ DifferentiableGradient = Callable[[PyTree, PyTree], tuple[PyTree, TransposedGrad
 TransposedStep = Callable[[PyTree, list[Array]], tuple[PyTree, list[Array], PyTree]]
 
 
-def differentiable_gradients(
-    losses: Sequence[Loss], params: PyTree, meta: PyTree
-) -> list[DifferentiableGradient]:
-    """Each loss's gradient by the parameters, with its transpose, the cheapest way that is right.
-
-    Args:
-      losses: ``(params, meta) -> scalar``; each is traced once, however often it occurs.
-      params: parameters, or their shapes.
-      meta: meta-parameters, or their shapes.
-
-    Returns:
-      For each loss a function ``(params, meta) -> (g, transpose)``, where ``transpose`` maps ``u``
-      to ``(∂g/∂θ)^T u`` and ``(∂g/∂φ)^T u``.
-    """
-    ways: dict[int, DifferentiableGradient] = {}
-    for loss in losses:
-        if id(loss) not in ways:
-            by_hand = has_handwritten_rules(loss, params, meta)
-            ways[id(loss)] = partial(_transposed if by_hand else _symmetric, loss)
-    return [ways[id(loss)] for loss in losses]
+def sweep(
+    outer_loss: Loss,
+    differentiable: Sequence[DifferentiableGradient],
+    optimizer: optax.GradientTransformation,
+    params: PyTree,
+    opt_state: PyTree,
+    meta: PyTree,
+) -> tuple[Array, PyTree]:
+    """The unroll forwards, then backwards: the outer loss, and its gradient by ``meta``."""
+    taken = []
+    for gradient_and_transpose in differentiable:
+        gradient, transposed_gradient = gradient_and_transpose(params, meta)
+        params, opt_state, transposed_step = transposable_step(
+            optimizer, gradient, opt_state, params
+        )
+        taken.append((transposed_step, transposed_gradient))
+    value, cotangents = outer_cotangents(outer_loss, params, opt_state, meta)
+    for transposed_step, transposed_gradient in reversed(taken):
+        cotangents = step_back(transposed_step, transposed_gradient, cotangents)
+    return value, cotangents.meta
 
 
 def _symmetric(loss: Loss, params: PyTree, meta: PyTree) -> tuple[PyTree, TransposedGradient]:
@@ -85,6 +85,32 @@ def _symmetric(loss: Loss, params: PyTree, meta: PyTree) -> tuple[PyTree, Transp
 
     (gradient, _), tangent = jax.linearize(gradients, params)
     return gradient, tangent
+
+
+def differentiable_gradients(
+    losses: Sequence[Loss],
+    params: PyTree,
+    meta: PyTree,
+    symmetric: Callable[[Loss, PyTree, PyTree], tuple[PyTree, TransposedGradient]] = _symmetric,
+) -> list[DifferentiableGradient]:
+    """Each loss's gradient by the parameters, with its transpose, the cheapest way that is right.
+
+    Args:
+      losses: ``(params, meta) -> scalar``; each is traced once, however often it occurs.
+      params: parameters, or their shapes.
+      meta: meta-parameters, or their shapes.
+      symmetric: the way for a loss whose second derivatives are symmetric.
+
+    Returns:
+      For each loss a function ``(params, meta) -> (g, transpose)``, where ``transpose`` maps ``u``
+      to ``(∂g/∂θ)^T u`` and ``(∂g/∂φ)^T u``.
+    """
+    ways: dict[int, DifferentiableGradient] = {}
+    for loss in losses:
+        if id(loss) not in ways:
+            by_hand = has_handwritten_rules(loss, params, meta)
+            ways[id(loss)] = partial(_transposed if by_hand else symmetric, loss)
+    return [ways[id(loss)] for loss in losses]
 
 
 def _transposed(loss: Loss, params: PyTree, meta: PyTree) -> tuple[PyTree, TransposedGradient]:

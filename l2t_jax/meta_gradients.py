@@ -3,7 +3,7 @@
 Inner parameters θ move by an optimiser along the gradients of one inner loss a step, see `unroll`;
 the meta-parameters φ are to reduce an outer loss of the last ``θ``. Every `MetaGradient` gives
 ``d outer / dφ``; they differ in cost only. The fast ones sweep the unroll backwards, see
-`l2t_jax.adjoint`.
+`l2t_jax.adjoint`. The approximate one is in `l2t_jax.finite_differences`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from l2t_jax.adjoint import (
     differentiable_gradients,
     outer_cotangents,
     step_back,
+    sweep,
     transposable_step,
 )
 from l2t_jax.unroll import Loss, unroll
@@ -132,17 +133,8 @@ def mixed_meta_gradient(
       >>> float(value), float(gradient)  # params (1 - meta), -params
       (4.0, -8.0)
     """
-    taken = []
-    for differentiable in differentiable_gradients(inner_losses, params, meta):
-        gradient, transposed_gradient = differentiable(params, meta)
-        params, opt_state, transposed_step = transposable_step(
-            optimizer, gradient, opt_state, params
-        )
-        taken.append((transposed_step, transposed_gradient))
-    value, cotangents = outer_cotangents(outer_loss, params, opt_state, meta)
-    for transposed_step, transposed_gradient in reversed(taken):
-        cotangents = step_back(transposed_step, transposed_gradient, cotangents)
-    return value, cotangents.meta
+    differentiable = differentiable_gradients(inner_losses, params, meta)
+    return sweep(outer_loss, differentiable, optimizer, params, opt_state, meta)
 
 
 def low_memory_meta_gradient(

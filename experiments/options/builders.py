@@ -17,6 +17,7 @@ from l2t_jax import (
     baselines,
     bilevel,
     constant_pairs,
+    finite_difference_meta_gradient,
     l2t,
     low_memory_meta_gradient,
     mixed_meta_gradient,
@@ -46,6 +47,7 @@ META_GRADIENTS = {
     "mixed": mixed_meta_gradient,
     "low-memory": low_memory_meta_gradient,
     "reverse": reverse_meta_gradient,
+    "finite-difference": finite_difference_meta_gradient,
 }
 SCHEMES = {"two-stage": two_stage, "bilevel": bilevel}
 

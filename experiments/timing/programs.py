@@ -20,6 +20,7 @@ MODES = {
     "mixed": l2t_jax.mixed_meta_gradient,
     "low-memory": l2t_jax.low_memory_meta_gradient,
     "reverse": l2t_jax.reverse_meta_gradient,
+    "finite-difference": l2t_jax.finite_difference_meta_gradient,
 }
 PLAIN, REAL, TORCH = "plain step", "real step, with source", "plain step in PyTorch"
 SIDE = 4096

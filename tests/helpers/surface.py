@@ -132,6 +132,9 @@ def cases() -> dict[str, Case]:
         "low_memory_meta_gradient": Case(
             meta_gradient(l2t_jax.low_memory_meta_gradient), vectors, logits
         ),
+        "finite_difference_meta_gradient": Case(
+            meta_gradient(l2t_jax.finite_difference_meta_gradient), vectors, logits
+        ),
         "l2t.step": Case(
             one_step, (jnp.array(0.5), state.inner, state.meta_params), batch.images, order=1
         ),
