@@ -6,9 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import compiled_programs
 import jax
 import jaxtyping
 import pytest
+
+# What one test compiles, no other test and no process that it starts compiles again.
+compiled_programs.keep()
 
 # Shape annotations of the library are checked in every call; this has to come before its import.
 assert "l2t_jax" not in sys.modules

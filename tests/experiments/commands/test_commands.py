@@ -5,6 +5,7 @@ import json
 import signal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import needed, quick_compiler
@@ -188,29 +189,25 @@ def test_every_method_trains(method, source, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("other", ["source", "target"])
-def test_convolutions_and_a_transformer_learn_from_each_other(other, source, tmp_path, capsys):
+def test_convolutions_and_a_transformer_are_matched(other, source, tmp_path):
     """Four quarters of the transformer and three stages of the ResNet, in both directions."""
-    options = [*DIGITS, "--method", "l2t-ww", "--lr", 0.02, "--meta-lr", "1e-3"]
-    options += ["--meta-every", 4, "--source"]
+    folder, options = tmp_path / "run", [*DIGITS, "--method", "l2t-ww", "--lr", 0.02]
+    options += ["--meta-every", 4, "--epochs", 2, "--run-dir", folder, "--source"]
     if other == "target":
         options += ["resnet8", "--source-weights", source, "--target", "vit_micro_patch2"]
     else:
-        pretrained = tmp_path / "transformer"
-        common = ["--data", "digits", "--image-size", 8, "--batch-size", 40, "--epochs", 8]
-        network = ["--network", "vit_micro_patch2", "--lr", 0.02, "--run-dir", pretrained]
-        assert run_pretrain(*network, *common) == 0
-        assert json.loads((pretrained / "result.json").read_text())["test_accuracy"] > 0.7
-        weights = pretrained / "source.safetensors"
+        weights = tmp_path / "transformer.safetensors"
+        images = jnp.ones((1, 8, 8, 3), jnp.float32)
+        transformer = zoo.network("vit_micro_patch2", 10)
+        zoo.save(weights, transformer.init(jax.random.key(0), images))
         options += ["vit_micro_patch2", "--source-weights", weights]
-    folder = tmp_path / "run"
-    assert run(*options, "--per-class", 50, "--epochs", 6, "--run-dir", folder) == 0
+    assert run(*options) == 0
     config = json.loads((folder / "config.json").read_text())
     convolutional, transformer = [0, 1, 2], [1, 2, 4, 5]
     layers = (transformer, convolutional) if other == "source" else (convolutional, transformer)
     assert config["matched_pairs"] == [[m, n] for m in layers[0] for n in layers[1]]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert lines[-1]["train"]["loss"] < 0.8 * lines[0]["train"]["loss"]
-    assert json.loads((folder / "result.json").read_text())["test_accuracy"] > 0.5
+    assert lines[-1]["train"]["loss"] < lines[0]["train"]["loss"]
     assert (folder / "lambda.png").stat().st_size > 10_000
 
 

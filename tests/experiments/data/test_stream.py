@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from conftest import quick_compiler
 from messages import says
 from PIL import Image
 
@@ -161,6 +162,7 @@ def test_workers_are_for_large_sets(photos, options, images, expected):
     assert not inputs.by_workers(Config(data="digits", image_size=224), images, in_files=False)
 
 
+@quick_compiler()
 def run(*args: object) -> int:
     return cli.run(train.main, Config, prog="l2t train", args=[str(a) for a in args])
 
@@ -169,6 +171,7 @@ OPTIONS = ("--method", "scratch", "--target", "resnet8", "--image-size", 8, "--b
            "--val-fraction", 0.2, "--loader", "workers", "--workers", 2)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_command_trains_by_workers(photos, tmp_path, capsys, interrupt):
     """However many there are, and wherever the run is cut."""
     folder, cut = tmp_path / "run", tmp_path / "cut"

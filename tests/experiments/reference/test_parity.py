@@ -19,7 +19,7 @@ def run(*args: object) -> int:
 
 
 @pytest.fixture(scope="module")
-def replayed():
+def replayed(quickly_compiled):
     record = records.load(DATA / "tiny.npz")
     return record, replay.replay(record.config, None)
 
@@ -109,6 +109,8 @@ def test_a_checkpoint_takes_the_place_of_the_recipes_source(write, data_folder, 
     jax.tree.map(np.testing.assert_array_equal, read, drawn)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("quickly_compiled")
 def test_the_record_with_the_trained_source(checkpoint, capsys):
     assert run(needed("reference/cifar_ckpt.npz"), "--checkpoint", checkpoint) == 0
     assert "all figures agree" in capsys.readouterr().out

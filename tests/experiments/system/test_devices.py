@@ -82,8 +82,8 @@ def folder(tmp_path_factory) -> Path:
     script = HELPERS / "on_devices.py"
     (folder / "joined").mkdir()
     finish(
-        start(script, folder, "small", "float32,float64", "1,2,4"),
-        start(script, folder, "resnet", "float64", "1,4"),
+        start(script, folder, "small", "float64", "1,2"),
+        start(script, folder, "resnet", "float32", "1,4"),
         *(
             start(script, folder / "joined", "small", "float64", "4", f"127.0.0.1:{port}", process)
             for process in range(2)
@@ -94,7 +94,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize(
     ("network", "dtype", "counts"),
-    [("small", "float32", [2, 4]), ("small", "float64", [2, 4]), ("resnet", "float64", [4])],
+    [("small", "float64", [2]), ("resnet", "float32", [4])],
 )
 def test_a_batch_is_split_and_the_results_are_those_of_one_device(folder, network, dtype, counts):
     one, all_work, batch = load(folder / f"{network}-{dtype}-1.npz")

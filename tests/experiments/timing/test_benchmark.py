@@ -17,7 +17,9 @@ from l2t_jax import Batch
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
-def test_the_benchmark_writes_its_ratios(tmp_path, capsys):
+@pytest.mark.slow
+def test_the_benchmark_writes_its_ratios(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(programs, "SIDE", 512)
     path = tmp_path / "figures.json"
     options = ["--batch", "2", "--repeats", "1", "--modes", "mixed", "--json", str(path)]
     assert benchmark.main(options) == 0
