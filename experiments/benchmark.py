@@ -106,7 +106,10 @@ def table(
 
 def ratios(built: dict[str, Program], medians: dict[str, float], pairs: int) -> dict[str, float]:
     """Prints and returns the ratios of the meta-gradients that were measured."""
-    mixed, low, reverse = (iteration(mode, 2, pairs) for mode in MODES)
+    mixed, low, reverse, differences = (
+        iteration(mode, 2, pairs)
+        for mode in ("mixed", "low-memory", "reverse", "finite-difference")
+    )
     found = {}
     if mixed in medians:
         found["iteration_over_plain_step"] = medians[mixed] / medians[PLAIN]
@@ -116,6 +119,9 @@ def ratios(built: dict[str, Program], medians: dict[str, float], pairs: int) -> 
     if mixed in medians and low in medians:
         found["low_memory_over_mixed"] = medians[low] / medians[mixed]
         print(f"low-memory ÷ mixed: {found['low_memory_over_mixed']:.2f}")
+    if mixed in medians and differences in medians:
+        found["finite_difference_over_mixed"] = medians[differences] / medians[mixed]
+        print(f"finite-difference ÷ mixed: {found['finite_difference_over_mixed']:.2f}")
     plain = built[PLAIN].temporaries
     if low in built and plain and (temporaries := built[low].temporaries):
         found["low_memory_temporaries_over_plain_step"] = temporaries / plain

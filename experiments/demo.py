@@ -89,7 +89,7 @@ def main(options: Options) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     begin = time.perf_counter()
     transfer_plots.sample_pictures(options.out / "pictures.png", splits[0].train)
-    sources = [train_source(for_sources, colour) for colour in range(len(COLOURS))]
+    sources = train_sources(for_sources)
     both, variables = concatenate([SOURCE, SOURCE]), join_variables(sources)
 
     def outcome(name: str, parts: Parts, variables: Variables | None) -> Outcome:
@@ -135,24 +135,26 @@ def target_splits(digits: Dataset, count: int, seed: int) -> Splits[Dataset]:
     return Splits(train, validation, test)
 
 
-def train_source(digits: Dataset, colour: int) -> Variables:
-    """A source network that reads the digit of one colour."""
-    train, test = (
-        two_digits(part, seed=colour, copies=copies)[colour]
-        for part, copies in zip(hold_out(digits, 0.2, seed=0), (3, 1), strict=True)
-    )
+def train_sources(digits: Dataset) -> list[Variables]:
+    """Source networks that each read the digit of one colour."""
     method = builders.scratch(Config(method="scratch"), Parts(None, SOURCE))
     device = devices.one_device()
     compiled = jitted.compile_method(method, SOURCE, device)
-    training = InMemory(train, device, batch_size=32, seed=colour, augment=False)
-    schedule = loop.Schedule(6, schedules.cosine(0.1, 6), seed=colour)
-    steps = schedule.epochs * training.steps
-    with tqdm(total=steps, desc=f"source: {COLOURS[colour]} digit", unit="step") as bar:
-        result = loop.train(
-            compiled, None, training, test, test, schedule, on_step=lambda step, info: bar.update()
+
+    def train_one(number: int, colour: str) -> Variables:
+        train, test = (
+            two_digits(part, seed=number, copies=copies)[number]
+            for part, copies in zip(hold_out(digits, 0.2, seed=0), (3, 1), strict=True)
         )
-    print(f"source for the {COLOURS[colour]} digit: {100 * result.test_accuracy:.1f} % right")
-    return result.variables
+        training = InMemory(train, device, batch_size=32, seed=number, augment=False)
+        schedule = loop.Schedule(6, schedules.cosine(0.1, 6), seed=number)
+        with tqdm(total=6 * training.steps, desc=f"source: {colour} digit", unit="step") as bar:
+            given = compiled, None, training, test, test, schedule
+            result = loop.train(*given, on_step=lambda step, info: bar.update())
+        print(f"source for the {colour} digit: {100 * result.test_accuracy:.1f} % right")
+        return result.variables
+
+    return [train_one(number, colour) for number, colour in enumerate(COLOURS)]
 
 
 def run_probe(sources: list[Variables], splits: list[Splits[Dataset]]) -> tuple[Outcome, int]:
@@ -161,10 +163,11 @@ def run_probe(sources: list[Variables], splits: list[Splits[Dataset]]) -> tuple[
     Returns:
       The outcome with the source that does best on the validation pictures, and its number.
     """
-    begin, device = time.perf_counter(), devices.one_device()
+    begin = time.perf_counter()
+    compiled = probe.compile_probe(make_source, (SIZE, SIZE, 3), devices.one_device())
     results = [
         [
-            probe.train(make_source, source, (parts.train, parts.validation, parts.test), device)
+            probe.train(compiled, source, (parts.train, parts.validation, parts.test))
             for parts in splits
         ]
         for source in sources

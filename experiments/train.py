@@ -105,7 +105,8 @@ def probed(config: Config, everywhere: devices.Devices, splits: inputs.Splits) -
     }
     with run.opened(config, splits, everywhere, what, **more):
         parts = (splits.train, splits.validation, splits.test)
-        result = probe.train(make, variables, parts, everywhere)
+        compiled = probe.compile_probe(make, splits.train.image_shape, everywhere)
+        result = probe.train(compiled, variables, parts)
         devices.on_first_process(
             lambda: recorded_training.write_metrics(config.folder(), result.epochs, "w")
         )

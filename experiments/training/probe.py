@@ -41,46 +41,61 @@ class Head(NamedTuple):
         return features @ self.kernel + self.bias
 
 
-def train(
-    make: Callable[[int], Network],
-    variables: Variables,
-    splits: Sequence[Images],
-    devices: Devices,
-    on_fit: Callable[[int, int], object] = lambda done, total: None,
-) -> Result:
+class Compiled(NamedTuple):
+    """A kind of network, ready to be probed with any weights.
+
+    Attributes:
+      make: builds the network for a number of classes.
+      images: shape of an image, as a batch of one.
+      devices: where it runs.
+      features: ``(variables, uint8 images) -> features``, of a network whose classifier is the
+        identity.
+    """
+
+    make: Callable[[int], Network]
+    images: jax.ShapeDtypeStruct
+    devices: Devices
+    features: Callable[[Variables, Any], Any]
+
+
+def compile_probe(
+    make: Callable[[int], Network], image_shape: tuple[int, ...], devices: Devices
+) -> Compiled:
+    """Prepares a kind of network for `train`. It compiles at its first use."""
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    network = make(head_width(make, images))
+    # With the identity as its classifier, a network's logits are what its classifier sees.
+    features = compile_evaluation(network, devices, read=lambda logits: logits)
+    return Compiled(make, images, devices, features)
+
+
+def train(compiled: Compiled, variables: Variables, splits: Sequence[Images]) -> Result:
     """Logistic regression on the features that a network's classifier sees.
 
     The images are not augmented. Features are standardised. The strength of the penalty is the one
     with the highest validation accuracy; of equals, the stronger one.
 
     Args:
-      make: builds the network for a number of classes.
+      compiled: the network, from `compile_probe`.
       variables: the trained network's variables, for any number of classes.
       splits: the images to train on, to choose the strength on, and to test on.
-      devices: where the network runs.
-      on_fit: called after each fit with the number of fits done and of all.
 
     Returns:
       The result of one epoch. Its variables are the network's, with the new classifier.
 
     Raises:
-      ValueError: the variables are not those of such a network, or an image cannot be read.
+      ValueError: an image cannot be read.
     """
     begin = time.perf_counter()
-    images = jax.ShapeDtypeStruct((1, *splits[0].image_shape), jnp.float32)
+    make, images, devices, features = compiled
     width = head_width(make, images)
-    # With the identity as its classifier, a network's logits are what its classifier sees.
     seeing = with_head(make, variables, images, Head(np.eye(width), np.zeros(width)))
     placed = devices.replicate(seeing)
-    evaluate = compile_evaluation(make(width), devices, read=lambda logits: logits)
     fitting, validation, test = (
-        Split(np.asarray(predict(evaluate, devices, placed, part), np.float64), part.labels)
+        Split(np.asarray(predict(features, devices, placed, part), np.float64), part.labels)
         for part in splits
     )
-    heads: list[Head] = []
-    for inverse_strength in INVERSE_STRENGTHS:
-        heads.append(fit(fitting, inverse_strength))
-        on_fit(len(heads), len(INVERSE_STRENGTHS))
+    heads = [fit(fitting, inverse_strength) for inverse_strength in INVERSE_STRENGTHS]
     accuracies = [accuracy(head, validation) for head in heads]
     best = int(np.argmax(accuracies))
     seconds, loss = time.perf_counter() - begin, cross_entropy(heads[best], fitting)

@@ -37,7 +37,9 @@ def parts(classes: int) -> list[Dataset]:
 @pytest.mark.parametrize("classes", [2, 10])
 def test_it_is_a_logistic_regression_on_pooled_features(variables, classes):
     splits = parts(classes)
-    result = probe.train(zoo.find("resnet8"), variables, splits, devices.one_device())
+    make = zoo.find("resnet8")
+    compiled = probe.compile_probe(make, (SIDE, SIDE, 3), devices.one_device())
+    result = probe.train(compiled, variables, splits)
     source = zoo.find("resnet8")(7)
 
     def pooled(part):
