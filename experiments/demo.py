@@ -1,4 +1,4 @@
-"""Show on the digits, in under three minutes, that what and where to transfer matters."""
+"""Show on the digits, in a few minutes, that what and where to transfer matters."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ LAYERS = {6 * i + 2 * s + 1: f"{c} {s + 1}" for i, c in enumerate(COLOURS) for s
 
 @dataclass(frozen=True)
 class Options:
-    """Show on the digits, in under three minutes, that what and where to transfer matters.
+    """Show on the digits, in a few minutes, that what and where to transfer matters.
 
     Every picture has a red and a green digit.
     - One source network has learned to read the red digit from many pictures.
