@@ -153,8 +153,8 @@ def l2t(
     Example:
       >>> import jax.numpy as jnp
       >>> from l2t_jax.models import cifar_resnet
-      >>> source, target = cifar_resnet(14, classes=5), cifar_resnet(8, classes=3)
-      >>> method = l2t(source, target, [(1, 0), (5, 2)],
+      >>> source, target = cifar_resnet(8, classes=5), cifar_resnet(8, classes=3)
+      >>> method = l2t(source, target, [(0, 0), (2, 2)],
       ...              optimizer=optax.sgd(0.1, momentum=0.9), meta_optimizer=optax.adam(1e-3))
       >>> batch = Batch(jnp.ones((2, 8, 8, 3)), jnp.array([0, 2]))
       >>> source_variables = source.init(jax.random.key(0), batch.images)

@@ -55,6 +55,7 @@ def in_folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_bringing_a_network_runs(in_folder):
     names: dict = {}
     with quick_compiler(), jax.enable_x64(False):
@@ -71,6 +72,7 @@ def test_every_piece_runs_by_itself(code):
         exec(code, {})
 
 
+@pytest.mark.slow
 def test_the_tutorials_network_classifies(in_folder, capsys):
     (code,) = blocks("tutorial.md")
     with jax.enable_x64(False):
@@ -176,6 +178,7 @@ def test_every_extra_that_a_page_installs_exists(page):
     assert set(named) <= set(project["project"]["optional-dependencies"])
 
 
+@pytest.mark.slow
 def test_the_site_builds_and_has_every_public_name(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", "-W", "-n", "-q", "-b", "html", DOCS, tmp_path],
@@ -190,6 +193,7 @@ def test_the_site_builds_and_has_every_public_name(tmp_path):
     assert set(NAMES) <= there
 
 
+@pytest.mark.slow
 def test_the_notebook_runs():
     notebook = nbformat.read(DOCS / "digits.ipynb", as_version=4)
     kept = [cell["source"] for cell in notebook.cells if cell.cell_type == "code"]

@@ -11,6 +11,8 @@ from experiments import train
 from experiments.networks import zoo
 from experiments.training.learned_weights import Transferred, write
 
+pytestmark = pytest.mark.slow
+
 PAIRS = [(0, 0), (2, 1)]
 WIDTHS = (16, 64)
 

@@ -1,6 +1,7 @@
 """What few images can show: said when a run begins and ends, and in its result."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ from experiments import train
 from experiments.data import few_images
 from experiments.options import cli
 from experiments.options.train_options import Config
+
+# One process of the tests has them all, with the run that they share.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("few images")]
 
 
 def run(*words: object) -> int:
@@ -86,6 +90,17 @@ def test_the_standard_error_is_that_of_so_many_draws(images):
 NOWHERE = "nowhere.safetensors"
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with data and the run that was trained on them."""
+    folder = tmp_path_factory.mktemp("trained")
+    photos(folder / "data", {"ant": 20, "bee": 20})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run(*SMALL, "--data", "data", "--run-dir", "run") == 0
+    return folder
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -96,12 +111,14 @@ NOWHERE = "nowhere.safetensors"
     ],
 )
 @pytest.mark.parametrize("there", ["a finished run", "a run", "something else", "nothing"])
-def test_files_that_do_not_exist_are_told_first(words, told, there, tmp_path, capsys, monkeypatch):
+def test_files_that_do_not_exist_are_told_first(
+    words, told, there, trained, tmp_path, capsys, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    photos(tmp_path / "data", {"ant": 20, "bee": 20})
+    shutil.copytree(trained / "data", "data")
     folder = tmp_path / "run"
     if there in ("a finished run", "a run"):
-        assert run(*SMALL, "--data", "data", "--run-dir", folder) == 0
+        shutil.copytree(trained / "run", folder)
     if there == "a run":
         (folder / "result.json").unlink()
     if there == "something else":

@@ -27,6 +27,7 @@ def shrink(config, parts):
     return baselines.with_penalties(parts.source, parts.target, penalties, optimizer=optimizer)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quickly_compiled")
 def test_a_new_method_is_one_entry(tmp_path, monkeypatch):
     """It trains on its own loss, and is reported under its name."""

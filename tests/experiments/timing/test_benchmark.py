@@ -18,6 +18,7 @@ from l2t_jax.models import cifar_resnet
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
+@pytest.mark.slow
 def test_the_benchmark_writes_its_ratios(tmp_path, capsys, monkeypatch):
     """On small networks, which compile sooner."""
     source, target = cifar_resnet(14, classes=10), cifar_resnet(8, classes=10)
@@ -42,6 +43,7 @@ def test_the_benchmark_writes_its_ratios(tmp_path, capsys, monkeypatch):
     assert f"{100 * figures['loop_over_bare_step']:.1f} %" in printed
 
 
+@pytest.mark.slow
 def test_an_iteration_has_none_of_the_slow_forms_of_convolution():
     """On a CPU: no gradient of a convolution as a convolution, none on maps of a few positions."""
     batch = Batch(jnp.zeros((2, 32, 32, 3), jnp.float32), jnp.arange(2))

@@ -17,6 +17,8 @@ from experiments.system import devices
 from experiments.training import jitted, loop, schedules, step_info
 from l2t_jax import Method, target_variables
 
+pytestmark = [pytest.mark.usefixtures("quickly_compiled"), pytest.mark.slow]
+
 
 def dataset(seed: int, size: int) -> Dataset:
     rng = np.random.default_rng(seed)

@@ -19,6 +19,8 @@ from experiments.networks import zoo
 from experiments.system import devices
 from experiments.training import probe
 
+pytestmark = pytest.mark.slow
+
 SIDE = 8
 
 

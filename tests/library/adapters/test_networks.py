@@ -17,7 +17,7 @@ from l2t_jax.models import imagenet_resnet, vit
 from l2t_jax.pytorch import from_torch, to_torch
 from l2t_jax.pytorch.hugging_face import torchvision_names
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = [pytest.mark.usefixtures("quickly_compiled"), pytest.mark.slow]
 
 WIDTHS, CLASSES, MOMENTUM, EPSILON = (4, 6), 3, 0.9, 1e-5
 

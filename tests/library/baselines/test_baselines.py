@@ -12,7 +12,7 @@ from oracles import bilinear, dot, finite_difference, random_like
 import l2t_jax
 from l2t_jax import Outputs, Variables, baselines, join_variables
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = [pytest.mark.usefixtures("quickly_compiled"), pytest.mark.slow]
 
 SGD = optax.chain(optax.add_decayed_weights(1e-2), optax.sgd(0.1, momentum=0.9))
 PAIRS = [(0, 0), (1, 0), (1, 1)]

@@ -15,7 +15,7 @@ from l2t_jax.adapters import from_linen
 from l2t_jax.models.layers import BatchNorm, Conv, max_pool
 
 pytest.importorskip("flatbuffers", reason="jax.export writes programs by flatbuffers")
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = [pytest.mark.usefixtures("quickly_compiled"), pytest.mark.slow]
 
 PLATFORMS = [("cpu",), ("cpu", "cuda", "tpu")]
 SIZES = (1, 2, 5)

@@ -14,7 +14,7 @@ import l2t_jax
 from l2t_jax import Network, adjoint
 from l2t_jax._jaxprs import equations, has_handwritten_rules
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = [pytest.mark.usefixtures("quickly_compiled"), pytest.mark.slow]
 
 MODES = [
     l2t_jax.reverse_meta_gradient,

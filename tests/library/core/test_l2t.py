@@ -12,7 +12,7 @@ from oracles import dot, finite_difference, random_like
 import l2t_jax
 from l2t_jax import Batch, MetaParams, Network, Outputs, Variables
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = [pytest.mark.usefixtures("quickly_compiled"), pytest.mark.slow]
 
 PAIRS = ((0, 1), (1, 0), (2, 1))
 SGD = optax.chain(optax.add_decayed_weights(1e-2), optax.sgd(0.1, momentum=0.9))

@@ -12,7 +12,7 @@ import l2t_jax
 from l2t_jax import Batch, Network, baselines
 from l2t_jax.adapters import from_linen
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+pytestmark = [pytest.mark.usefixtures("quickly_compiled"), pytest.mark.slow]
 
 HALVES = [jnp.bfloat16, jnp.float16]
 PAIRS = ((0, 0), (1, 1), (0, 1))

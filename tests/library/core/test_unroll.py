@@ -16,6 +16,8 @@ from l2t_jax import (
     unroll,
 )
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 MODES = [
     reverse_meta_gradient,
     mixed_meta_gradient,

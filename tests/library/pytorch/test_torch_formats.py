@@ -153,6 +153,7 @@ def test_damaged_files_are_told_or_read(write):
     assert read_again > 5
 
 
+@pytest.mark.slow
 def test_malicious_files_are_refused_and_nothing_runs(tmp_path):
     """Calls, attributes put into tensors, huge sizes, and what takes forever to hash or to copy."""
     marker = tmp_path / "made by a file"
