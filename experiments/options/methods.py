@@ -34,6 +34,7 @@ class Entry:
         layers.
       sources: how many source networks it takes.
       meta_networks: the networks that learn what and where; None if it learns no weights.
+      weighs_pairs: whether it learns weights of the pairs, and not of the channels alone.
       options: those of the options used by some methods only that this one uses.
     """
 
@@ -42,6 +43,7 @@ class Entry:
     pairs: Literal["stages", "one-to-one"] | None = None
     sources: Literal["none", "one", "any"] = "any"
     meta_networks: Callable[[Config], tuple[MetaNetwork, MetaNetwork]] | None = None
+    weighs_pairs: bool = False
     options: tuple[str, ...] = ()
 
     @property
@@ -98,6 +100,7 @@ METHODS: dict[str, Entry] = {
         "learns what and where to transfer: channel and pair weights",
         pairs="stages",
         meta_networks=builders.learned_channels_and_pairs,
+        weighs_pairs=True,
         options=(*LEARNING, "where", "where_bias", "where_kernel"),
     ),
 }

@@ -59,7 +59,7 @@ def of_transfer(out: Path, arranged: Arranged) -> Iterator[Picture]:
     for number, ((row, column), group) in enumerate(arranged.groups.items(), 1):
         title = f"{row}, {column}"
         end = f"{number}-{slug(title)}.png"
-        if group.method == "l2t-ww":
+        if METHODS[group.method].weighs_pairs:
             yield from _where(out, end, title, group)
         if METHODS[group.method].learns:
             yield _what(out, end, title, group)
@@ -95,7 +95,7 @@ def _what(out: Path, end: str, title: str, group: Group) -> Picture:
     names = dict(enumerate(group.runs[0].config["source_layers"]))
     name = f"channels-{end}"
     transfer_plots.channel_weights(out / name, means[0].pairs, channels, pair_weights, title, names)
-    which = "with the largest λ" if group.method == "l2t-ww" else "matched (λ is 1)"
+    which = "with the largest λ" if METHODS[group.method].weighs_pairs else "matched (λ is 1)"
     caption = (
         f"Channel weights of the pairs {which}, {title}: after the last epoch, mean over the "
         f"training images, {of_seeds(group.seeds)}. All would be 1 if they counted alike."

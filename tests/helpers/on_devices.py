@@ -1,6 +1,6 @@
 """Five iterations of l2t-ww on simulated devices, as a program: what test_devices.py compares.
 
-Usage: python tests/on_devices.py FOLDER NETWORKS DTYPE,... COUNT,... [COORDINATOR PROCESS]
+Usage: python tests/helpers/on_devices.py FOLDER NETWORKS DTYPE,... COUNT,... [COORDINATOR PROCESS]
 
 For every precision and every number of devices a file gets all leaves of the final state and the
 infos of all iterations, and what the compiled step says of itself. With a coordinator this is one

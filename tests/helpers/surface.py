@@ -1,6 +1,6 @@
 """The library's differentiable functions, with inputs: what test_transformations.py goes through.
 
-Usage: python tests/surface.py
+Usage: python tests/helpers/surface.py
 
 checks, on two simulated devices, that each gives the same with its samples split over both.
 """
