@@ -56,11 +56,11 @@ class Options:
     - scratch: without the sources.
     - fm: matched with both sources, all pairs of layers alike.
     - l2t-ww: matched with both sources, with learned weights.
-    - fm, red source: matched with the source that helps alone, as if you knew it.
+    - fm, red source: matched with the red source only, as if you knew that it helps.
 
     And without a new network, from the source that does better on validation pictures:
     - probe: a new classifier on the frozen source's features.
-    - finetune: the source itself, trained on.
+    - finetune: the source itself, trained further.
     """
 
     #: Folder for the table and the pictures. It replaces those of an earlier demonstration.

@@ -6,7 +6,6 @@ from .system import extra  # noqa: F401 - says what is not installed, before it 
 
 # isort: split
 import sys
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,7 +21,7 @@ from .options import cli
 from .options.builders import Parts
 from .options.train_options import Config
 from .reporting import transfer_plots
-from .runs import inputs, layout, recorded_training, run
+from .runs import inputs, layout, recorded_training, resume, run
 from .system import devices
 from .training import feature_statistics, jitted, learned_weights, loop, probe, schedules
 
@@ -34,6 +33,9 @@ def main(config: Config) -> int:
     if run.is_done(config):
         return 0
     everywhere, splits = run.prepare(config)
+    entry = config.entry()
+    if entry.build is None:
+        return probed(config, everywhere, splits)
     size = splits.train.image_shape
     target = zoo.network(config.target, len(splits.train.classes), config.precision)
     images = jax.ShapeDtypeStruct((config.batch_size, *size), jnp.float32)
@@ -41,20 +43,19 @@ def main(config: Config) -> int:
     target_outputs = output_shapes(target, variables, images)
     pairs: list[Pair] = []
     layers: list[str] = []
-    entry = config.entry()
-    if entry.build is None:
-        return probed(config, everywhere, splits)
     if entry.sources == "none":
         method, source_variables = entry.build(config, Parts(None, target)), None
     else:
         source = sources.load(config.source, config.source_weights, images, config.precision)
         if config.matches_layers():
             pairs = choose_pairs(config.pairs_or_default(), source.outputs, target_outputs)
-        if config.source_scale == "standard":
-            source = standardised(source, splits, everywhere)
         parts = Parts(source.network, target, pairs, source.classes)
         if config.weights_from is not None:
-            parts = with_weights(parts, config.weights_from)
+            parts = with_weights(parts, config)
+            pairs = list(parts.pairs)
+        if config.source_scale == "standard":
+            source = standardised(source, splits, everywhere)
+            parts = parts._replace(source=source.network)
         method = entry.build(config, parts)
         source_variables, layers = source.variables, source.layers
     # Parts that do not fit together end the command before anything is written.
@@ -124,26 +125,42 @@ def standardised(
     return source._replace(network=with_standard_features(source.network, *scales))
 
 
-def with_weights(parts: Parts, folder: Path) -> Parts:
-    """Parts with the weights that a run has learned.
+def with_weights(parts: Parts, config: Config) -> Parts:
+    """Parts with the weights that a run has learned, and its pairs.
 
     Raises:
-      ValueError: the run has learned none, or on other pairs.
+      ValueError: the run has learned none, or between other networks, or on other pairs than the
+        options name.
       OSError: the weights cannot be read.
     """
+    folder = config.weights_from
+    assert folder is not None
+    known = resume.read_json(folder / layout.CONFIG)
     path = folder / layout.CHANNEL_WEIGHTS
-    if not path.exists():
+    if known is None or resume.read_json(folder / layout.RESULT) is None or not path.exists():
         raise ValueError(
-            f"--weights-from must be a finished run of l2t-w or l2t-ww (got {folder}, which has "
-            f"no {path.name})"
+            f"--weights-from must be a finished run of l2t-w or l2t-ww (got {folder}); give the "
+            "folder of one"
         )
+    given = {
+        "source": list(config.source),
+        "source_sha256": [sources.digest(path) for path in config.source_weights],
+        "target": config.target,
+        "source_scale": config.source_scale,
+    }
+    # Runs from before an option have no value of it.
+    other = {name: value for name, value in given.items() if known.get(name, value) != value}
+    if other:
+        was = ", ".join(f"{name} {known[name]}, not {value}" for name, value in other.items())
+        raise ValueError(f"--weights-from must be a run on the same networks (got {was})")
     found = learned_weights.read(path)
-    if found.pairs != list(parts.pairs):
-        named = [",".join(f"{m}-{n}" for m, n in pairs) for pairs in (found.pairs, parts.pairs)]
+    if config.pairs is not None and found.pairs != list(parts.pairs):
         raise ValueError(
-            f"--pairs must be those of --weights-from (got {named[1]}); give --pairs {named[0]}"
+            f"--pairs must be those of --weights-from (got {config.pairs}); leave it out"
         )
-    return parts._replace(pair_weights=found.pair_weights, channel_weights=found.channels)
+    return parts._replace(
+        pairs=found.pairs, pair_weights=found.pair_weights, channel_weights=found.channels
+    )
 
 
 def record_transfer(

@@ -27,11 +27,13 @@ def finite_difference_meta_gradient(
 ) -> tuple[Array, PyTree]:
     """The meta-gradient by an adjoint sweep whose Hessian products are finite differences.
 
-    ``H u ≈ (∇L(θ + ε u) − ∇L(θ)) / ε`` with ``ε = step · ‖θ‖ / ‖u‖``, and likewise for the
-    meta-parameters. It needs neither a second-order graph nor its memory, and fewer operations
-    than an exact sweep. What it gives is an approximation: its error is of the order of ``step``
-    (``step²`` if central) plus that of rounding over ``step``. Across a kink, such as that of a
-    ReLU, it sees the mean slope, where the exact derivative sees none.
+    ``H u ≈ (∇_θ L(θ + ε u) − ∇_θ L(θ)) / ε`` and ``dφ += (∇_φ L(θ + ε u) − ∇_φ L(θ)) / ε`` with
+    ``ε = step · ‖θ‖ / ‖u‖``. It needs neither a second-order graph nor its memory, and one-sided
+    fewer operations than an exact sweep. What it gives is an approximation: its error is of the
+    order of ``step`` (``step²`` if central) plus that of the loss's rounding over ``step``. A loss
+    that computes in less than float32, or whose products a device rounds, needs a larger step or
+    another meta-gradient. Across a kink, such as that of a ReLU, it sees the mean slope, where the
+    exact derivative sees none.
 
     The optimiser's own derivatives are exact. A loss with a derivative rule written by hand is
     differentiated exactly too, as in `l2t_jax.mixed_meta_gradient`.
@@ -64,7 +66,7 @@ def finite_difference_meta_gradient(
     Source: the difference of gradients is that of Liu, Simonyan and Yang (2019), "DARTS", eq. 8.
     """
     if not step > 0:
-        raise ValueError(f"`step` must be above 0 (got {step})")
+        raise ValueError(f"step must be above 0 (got {step}); 1e-3 suits float32")
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if jnp.finfo(jnp.result_type(leaf)).bits < 32:
             raise ValueError(

@@ -2,8 +2,8 @@
 
 Inner parameters θ move by an optimiser along the gradients of one inner loss a step, see `unroll`;
 the meta-parameters φ are to reduce an outer loss of the last ``θ``. Every `MetaGradient` gives
-``d outer / dφ``; they differ in cost only. The fast ones sweep the unroll backwards, see
-`l2t_jax.adjoint`. The approximate one is in `l2t_jax.finite_differences`.
+``d outer / dφ``; those here differ in cost only. The fast ones sweep the unroll backwards, see
+`l2t_jax.adjoint`. An approximate one is in `l2t_jax.finite_differences`.
 """
 
 from __future__ import annotations

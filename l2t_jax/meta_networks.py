@@ -153,13 +153,13 @@ def affine_pairs(
 
 
 def softmax_pairs(*, kernel_scale: float = 0.0) -> MetaNetwork:
-    """ "Where" with a fixed total: ``λ = pairs · softmax(v·GAP(S(x)) + c)`` over the pairs.
+    """ "Where" with a fixed total: ``λ^{m,n} = pairs · softmax(v·GAP(S^m(x)) + c)`` over the pairs.
 
     Each sample's λ sum to the number of pairs, so that the meta-network cannot turn matching up or
     down as a whole; ``beta`` does. By default all λ start at 1, which is plain feature matching.
 
     Args:
-      kernel_scale: as of `affine_pairs`; at 0 every λ starts at 1.
+      kernel_scale: as in `affine_pairs`; at 0 every λ starts at 1. Of a single pair λ is always 1.
 
     Returns:
       A `MetaNetwork` whose weights have shape ``[B, pairs]``.

@@ -9,9 +9,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from l2t_jax._precision import widen
 from l2t_jax._typing import Array, ArrayOrShape
 from l2t_jax.base import Network, Outputs, Variables
 from l2t_jax.feature_maps import tokens_to_map
+
+# A deviation of less than this share of the mean is rounding.
+_CONSTANT = 1e-5
 
 
 def concatenate(networks: Sequence[Network]) -> Network:
@@ -165,17 +169,21 @@ def with_standard_features(
 ) -> Network:
     """A network whose feature maps have mean 0 and deviation 1 in every channel.
 
-    ``f_c -> (f_c - mean_c) / deviation_c``. Without it a large part of a matching loss is spent on
-    what is the same for every image. Logits and variables stay as they are.
+    ``f_c -> (f_c - mean_c) / deviation_c``, over the images that were measured. Without it a large
+    part of a matching loss is spent on what is the same for every image. Logits and variables stay
+    as they are.
 
     Args:
       network: the network, such as a source.
       means: of each feature map, the mean of every channel over images and positions, ``[C]``.
-      deviations: likewise the standard deviations. A channel whose deviation is 0 becomes 0.
+      deviations: likewise the standard deviations. A channel that is constant, but for rounding,
+        becomes 0.
 
     Returns:
-      The network. When it is applied, it raises a ValueError unless there are as many means and
-      deviations as feature maps.
+      The network.
+
+    Raises:
+      ValueError: not one mean and one deviation for each feature map (when it is applied).
 
     Example:
       >>> def apply(variables, images, *, train):
@@ -193,12 +201,16 @@ def with_standard_features(
         if not len(outputs.features) == len(means) == len(deviations):
             raise ValueError(
                 "means and deviations must be one for each feature map, "
-                f"{len(outputs.features)} (got {len(means)} and {len(deviations)})"
+                f"{len(outputs.features)} (got {len(means)} and {len(deviations)}); measure them "
+                "on this network"
             )
         scaled = []
         for feature, mean, deviation in zip(outputs.features, means, deviations, strict=True):
-            centre, scale = (jnp.asarray(each, feature.dtype) for each in (mean, deviation))
-            scaled.append((feature - centre) * jnp.where(scale > 0, 1 / scale, 0))
+            wide = widen(feature)
+            centre, scale = (jnp.asarray(each, wide.dtype) for each in (mean, deviation))
+            varies = scale > _CONSTANT * jnp.abs(centre)
+            standard = (wide - centre) / jnp.where(varies, scale, 1) * varies
+            scaled.append(standard.astype(feature.dtype))
         return outputs._replace(features=tuple(scaled))
 
     return Network(network.init, apply)

@@ -22,6 +22,10 @@ LEARNING = (
 )
 
 
+# What only a training loop uses.
+LOOP = ("target", "epochs", "batch_size", "lr", "momentum", "weight_decay", "augment", "loader")
+
+
 @dataclass(frozen=True)
 class Entry:
     """A method.
@@ -56,8 +60,8 @@ METHODS: dict[str, Entry] = {
     "scratch": Entry(builders.scratch, "the task's loss alone", sources="none"),
     "probe": Entry(
         None,
-        "logistic regression on the pooled features of a frozen source, which the target must be; "
-        "the validation images choose its strength",
+        "nothing but a new classifier of the frozen source, by logistic regression on its last "
+        "features; the validation images choose its strength",
         sources="one",
     ),
     "finetune": Entry(
@@ -120,6 +124,8 @@ def find(name: str) -> Entry:
 def uses(name: str, option: str) -> bool:
     """Whether a method uses an option, or a value in a run's records that follows from one."""
     entry = METHODS[name]
+    if option in LOOP:
+        return entry.build is not None
     if option in ("source", "source_weights", "source_sha256"):
         return entry.sources != "none"
     if option in ("pairs", "matched_pairs"):

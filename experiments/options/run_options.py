@@ -111,6 +111,11 @@ class RunOptions(ABC):
     #: Number of this process, counted from 0, with --coordinator HOST:PORT.
     process: Annotated[int | None, arg(metavar="I", help_behavior_hint="(default: none)")] = None
 
+    @property
+    def takes_steps(self) -> bool:
+        """Whether it trains in steps, each on a batch."""
+        return True
+
     def check(self) -> None:
         """Raises a ValueError for values outside their range, before anything is read."""
         share = self.crop_share

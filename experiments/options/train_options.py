@@ -80,12 +80,12 @@ class Config(RunOptions, Choice):
     lr: float = 0.1
     #: Factor of the matching loss of fm, l2t-w and l2t-ww.
     beta: float = 0.5
-    #: Scale of the source's feature maps that are matched.
+    #: Scale of the source's feature maps, for the matching and for the meta-networks.
     #: - as-is: as the network gives them.
     #: - standard: every channel has mean 0 and deviation 1 over the training images.
     source_scale: Literal["as-is", "standard"] = "as-is"
-    #: Finished run of l2t-w or l2t-ww. fm then matches its pairs with the mean weights that it has
-    #: learned, which stay fixed.
+    #: Finished run of l2t-w or l2t-ww on the same networks. fm then matches that run's pairs with
+    #: the mean weights that it has learned, which stay fixed.
     weights_from: Annotated[
         Path | None, arg(metavar="RUN", help_behavior_hint="(default: equal weights)")
     ] = None
@@ -121,7 +121,7 @@ class Config(RunOptions, Choice):
     meta_gradient: Literal["mixed", "low-memory", "reverse", "finite-difference"] = "mixed"
     #: Head of the network that gives the pair weights.
     #: - relu6 and the like: each pair's weight is free.
-    #: - softmax: the weights of all pairs share a fixed total, one a pair.
+    #: - softmax: the weights' sum is the number of pairs. With --where-kernel 0 all start at 1.
     #: - constant: no network; each pair has one learned weight.
     where: WhereName = "relu6"
     #: Bias that the head starts with, unless it is constant or softmax.
@@ -153,10 +153,18 @@ class Config(RunOptions, Choice):
             ("temperature", 0 < self.temperature < math.inf, "above 0 and finite"),
             *finite(self, (*factors, "meta_lr", "meta_weight_decay")),
         )
-        if self.weights_from is not None and "weights_from" not in self.entry().options:
+        for name in ("weights_from", "source_scale"):
+            value = getattr(self, name)
+            if value != getattr(Config, name) and name not in self.entry().options:
+                users = [other for other, entry in methods.METHODS.items() if name in entry.options]
+                raise ValueError(
+                    f"--{name.replace('_', '-')} must not be given with --method {self.method} "
+                    f"(got {value}); {', '.join(users)} use it"
+                )
+        if (self.meta_gradient, self.precision) == ("finite-difference", "bfloat16"):
             raise ValueError(
-                f"--weights-from must not be given with --method {self.method} (got "
-                f"{self.weights_from}); --method fm uses it"
+                "--meta-gradient must not be finite-difference with --precision bfloat16, whose "
+                "rounding is larger than the difference; take mixed or low-memory"
             )
         self._check_sources()
 
@@ -198,11 +206,16 @@ class Config(RunOptions, Choice):
                 f"--source must be one network with --method {self.method} (got "
                 f"{' '.join(self.source)})"
             )
-        if self.entry().build is None and self.target != self.source[0]:
+        if not self.takes_steps and self.target not in (Config.target, self.source[0]):
             raise ValueError(
                 f"--target must be the source's network with --method {self.method} (got "
-                f"{self.target}); give --target {self.source[0]}"
+                f"{self.target}); leave it out"
             )
+
+    @property
+    def takes_steps(self) -> bool:
+        """Whether it trains in steps, each on a batch."""
+        return self.entry().build is not None
 
     def pairs_or_default(self) -> str:
         """The pairs that are given, or the method's default."""

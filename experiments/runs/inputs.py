@@ -58,7 +58,8 @@ def _taken(whole: Splits, options: RunOptions) -> Splits:
         train = splits.per_class(train, options.per_class, options.seed)
     taken = whole._replace(train=train)
     splits.check_not_empty(taken)
-    check_batch_size(options.batch_size, len(train.labels))
+    if options.takes_steps:
+        check_batch_size(options.batch_size, len(train.labels))
     return taken
 
 

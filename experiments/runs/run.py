@@ -65,7 +65,8 @@ def prepare(options: RunOptions) -> tuple[devices.Devices, inputs.Splits]:
       OSError: the data cannot be read.
     """
     everywhere = devices.all_devices()
-    everywhere.check_batch_size(options.batch_size)
+    if options.takes_steps:
+        everywhere.check_batch_size(options.batch_size)
     return everywhere, inputs.load_splits(options)
 
 

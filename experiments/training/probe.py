@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
 from l2t_jax import Network, Variables
 
@@ -95,7 +94,8 @@ def train(compiled: Compiled, variables: Variables, splits: Sequence[Images]) ->
         Split(np.asarray(predict(features, devices, placed, part), np.float64), part.labels)
         for part in splits
     )
-    heads = [fit(fitting, inverse_strength) for inverse_strength in INVERSE_STRENGTHS]
+    classes = len(splits[0].classes)
+    heads = [fit(fitting, classes, inverse_strength) for inverse_strength in INVERSE_STRENGTHS]
     accuracies = [accuracy(head, validation) for head in heads]
     best = int(np.argmax(accuracies))
     seconds, loss = time.perf_counter() - begin, cross_entropy(heads[best], fitting)
@@ -110,17 +110,28 @@ def train(compiled: Compiled, variables: Variables, splits: Sequence[Images]) ->
     return Result([epoch], epoch, accuracy(heads[best], test), trained, None, 0, seconds)
 
 
-def fit(split: Split, inverse_strength: float) -> Head:
-    """Multinomial logistic regression on standardised features, for features as they are."""
+def fit(split: Split, classes: int, inverse_strength: float) -> Head:
+    """Logistic regression on standardised features, as a classifier of the features themselves.
+
+    Of two classes it is the binary one, whose penalty counts one vector instead of two.
+    """
+    from sklearn.linear_model import LogisticRegression  # takes a second to import
+
     mean, scale = split.features.mean(axis=0), split.features.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
     standard = (split.features - mean) / scale
     found = LogisticRegression(C=inverse_strength, max_iter=10_000).fit(standard, split.labels)
+    if not np.array_equal(found.classes_, np.arange(classes)):
+        raise ValueError(
+            f"every one of the {classes} classes must have a training image (got images of "
+            f"{found.classes_.tolist()})"
+        )
     kernel, bias = found.coef_.T / scale[:, None], found.intercept_
     bias = bias - mean @ kernel
-    if len(found.classes_) == 2:  # it has the second class's logit alone; the first one's is 0
-        return Head(np.insert(kernel, 0, 0.0, axis=1), np.insert(bias, 0, 0.0))
-    return Head(kernel, bias)
+    if classes == 2:  # scikit-learn has the second class's logit alone; the first one's is 0
+        kernel, bias = np.insert(kernel, 0, 0.0, axis=1), np.insert(bias, 0, 0.0)
+    # As they are saved, so that the accuracies are those of the saved classifier.
+    return Head(kernel.astype(np.float32), bias.astype(np.float32))
 
 
 def accuracy(head: Head, split: Split) -> float:
@@ -152,7 +163,9 @@ def with_head(
     like = _shapes(make, len(head.bias), images)
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: (
-            jnp.asarray(head[leaf.ndim == 1], leaf.dtype) if path in found else given[path]
+            jnp.asarray(head.kernel if leaf.ndim == 2 else head.bias, leaf.dtype)
+            if path in found
+            else given[path]
         ),
         like,
     )

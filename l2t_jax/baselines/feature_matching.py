@@ -28,8 +28,8 @@ def feature_matching(
     Args:
       pairs: the pairs (source feature map, target feature map) to match.
       pair_weights: λ of each pair, ``[pairs]``; 1 for each if None.
-      channel_weights: w of each pair, ``[C]`` with C channels of the source's map, which sum to
-        one; ``1/C`` for each if None.
+      channel_weights: w of each pair, ``[C]`` with C channels of the source's map; ``1/C`` for
+        each if None. Learned ones sum to one.
 
     Returns:
       A `Penalty` with one 1x1 projection a pair as its parameters.
@@ -53,7 +53,9 @@ def feature_matching(
     pairs = tuple((int(m), int(n)) for m, n in pairs)
     levels = jnp.ones(len(pairs)) if pair_weights is None else jnp.asarray(pair_weights)
     if levels.shape != (len(pairs),):
-        raise ValueError(f"pair_weights must be {len(pairs)}, one a pair (got {levels.shape})")
+        raise ValueError(
+            f"pair_weights must have shape ({len(pairs)},), one a pair (got {levels.shape})"
+        )
     if channel_weights is not None and len(channel_weights) != len(pairs):
         raise ValueError(
             f"channel_weights must be {len(pairs)}, one a pair (got {len(channel_weights)})"
@@ -68,8 +70,8 @@ def feature_matching(
         for pair, width, weights in zip(pairs, widths, given, strict=True):
             if weights.shape != (width,):
                 raise ValueError(
-                    f"channel_weights of the pair {pair} must be {width}, one a channel (got "
-                    f"{weights.shape})"
+                    f"channel_weights of the pair {pair} must have shape ({width},), one a "
+                    f"channel (got {weights.shape})"
                 )
         return given
 

@@ -24,13 +24,17 @@ def given(tmp_path) -> list[str]:
     zoo.save(weights, zoo.find("resnet8")(10).init(jax.random.key(0), images))
     line = (
         "--method fm --data digits --image-size 8 --per-class 2 --batch-size 20 --epochs 1 "
-        "--target resnet8 --source resnet8 --pairs 0-0,2-1"
+        "--target resnet8 --source resnet8"
     )
     return [*line.split(), "--source-weights", str(weights)]
 
 
-def learned(folder, levels) -> list[str]:
+def learned(folder, levels, **other) -> list[str]:
+    """A finished run, as far as it is looked at."""
     folder.mkdir()
+    config = {"source": ["resnet8"], "target": "resnet8"} | other
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "result.json").write_text("{}")
     shares = [np.full(width, 1 / width, np.float32) for width in WIDTHS]
     means = Transferred(PAIRS, shares, np.asarray(levels, np.float32))
     write(folder / "channel_weights.npz", means)
@@ -47,7 +51,7 @@ def test_a_run_matches_with_the_weights_of_another(given, tmp_path):
         (epoch,) = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
         return epoch["train"]["penalties"]["fm"]
 
-    equal = penalty("equal")
+    equal = penalty("equal", "--pairs", "0-0,2-1")
     assert equal > 0
     assert penalty("three", *learned(tmp_path / "l2t", (3, 3))) == pytest.approx(3 * equal)
     assert penalty("zero", *learned(tmp_path / "none", (0, 0))) == 0
@@ -55,13 +59,16 @@ def test_a_run_matches_with_the_weights_of_another(given, tmp_path):
 
 def test_what_does_not_fit_is_told_before_anything_is_written(given, tmp_path, capsys):
     other = learned(tmp_path / "l2t", (3, 3))
+    narrow = learned(tmp_path / "narrow", (3, 3), target="vgg9_bn")
     (tmp_path / "empty").mkdir()
     run = ["--run-dir", str(tmp_path / "run")]
     for words, message in (
-        ([*given, *other, "--pairs", "0-0"], "give --pairs 0-0,2-1"),
-        ([*given, *other, "--method", "l2t-ww"], "--method fm uses it"),
+        ([*given, *other, "--pairs", "0-0"], "(got 0-0); leave it out"),
+        ([*given, *narrow], "(got target vgg9_bn, not resnet8)"),
+        ([*given, *other, "--method", "l2t-ww"], "fm use it"),
+        ([*given, "--method", "at", "--source-scale", "standard"], "fm, l2t-w, l2t-ww use it"),
         ([*given, "--weights-from", str(tmp_path / "nowhere")], "nowhere: no such folder"),
-        ([*given, "--weights-from", str(tmp_path / "empty")], "no channel_weights.npz"),
+        ([*given, "--weights-from", str(tmp_path / "empty")], "must be a finished run"),
     ):
         assert train.command([*words, *run]) == 2
         assert message in capsys.readouterr().err

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from experiments import evaluate, train
+from experiments import evaluate, report, train
 from experiments.data import load
 from experiments.data.dataset import Dataset
 from experiments.data.preprocess import normalise
@@ -32,7 +32,8 @@ def variables():
 def parts(classes: int) -> list[Dataset]:
     digits = load.digits(SIDE)
     kept = np.flatnonzero(digits.labels < classes)[:300]
-    return [digits.take(kept[begin::3]) for begin in range(3)]
+    taken = [digits.take(kept[begin::3]) for begin in range(3)]
+    return [part.relabelled(part.labels, part.classes[:classes]) for part in taken]
 
 
 @pytest.mark.usefixtures("quickly_compiled")
@@ -79,12 +80,21 @@ def test_a_probe_is_a_run_like_any_other(variables, tmp_path, capsys):
     zoo.save(weights, variables)
     line = f"--method probe --data digits --image-size {SIDE} --source resnet8 --per-class 20"
     given = [*line.split(), "--source-weights", str(weights), "--run-dir", str(run)]
-    assert train.command([*given]) == 2
-    assert "give --target resnet8" in capsys.readouterr().err
+    assert train.command([*given, "--target", "vgg9"]) == 2
+    assert "(got vgg9); leave it out" in capsys.readouterr().err
     assert not run.exists()
-    assert train.command([*given, "--target", "resnet8"]) == 0
+    assert train.command(given) == 0
     result = json.loads((run / "result.json").read_text())
     capsys.readouterr()
     assert evaluate.command([str(run), "digits"]) == 0
-    right = int(re.search(r"(\d+) of 1797 right", capsys.readouterr().out)[1])
+    printed = capsys.readouterr().out
+    right = int(re.search(r"(\d+) of 1797 right", printed)[1])
     assert right / 1797 == pytest.approx(result["test_accuracy"], abs=0.1)
+    assert report.command([str(run), "--out", str(tmp_path / "report")]) == 0
+    assert "| probe |" in (tmp_path / "report" / "table.md").read_text()
+
+
+def test_a_class_without_a_training_image_is_told():
+    split = probe.Split(np.eye(4), np.array([0, 1, 3, 3]))
+    with pytest.raises(ValueError, match=r"every one of the 4 classes .*got images of \[0, 1, 3\]"):
+        probe.fit(split, 4, 1.0)

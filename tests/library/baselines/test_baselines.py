@@ -185,10 +185,10 @@ def test_fixed_weights_of_pairs_and_channels_agree_with_numpy():
 
 def test_fixed_weights_must_be_one_for_each_pair_and_channel():
     outputs = Outputs((), tuple(draw(0, (3, 4, 4, 5), (3, 4, 4, 7))), ())
-    with pytest.raises(ValueError, match="pair_weights must be 3"):
+    with pytest.raises(ValueError, match=r"pair_weights must have shape \(3,\).*got \(2,\)"):
         baselines.feature_matching(PAIRS, pair_weights=jnp.ones(2))
     with pytest.raises(ValueError, match="channel_weights must be 3"):
         baselines.feature_matching(PAIRS, channel_weights=[jnp.ones(5)])
     wrong = baselines.feature_matching(PAIRS, channel_weights=[jnp.ones(5)] * 3)
-    with pytest.raises(ValueError, match=r"pair \(1, 0\) must be 7"):
+    with pytest.raises(ValueError, match=r"pair \(1, 0\) must have shape \(7,\)"):
         wrong.init(jax.random.key(0), outputs, outputs)

@@ -77,7 +77,7 @@ def test_what_cannot_be_is_refused():
     loss, optimizer = (lambda params, meta: meta * params**2), optax.sgd(0.1)
     params, meta = jnp.array(1.0), jnp.array(1.0)
     call = partial(finite_difference_meta_gradient, loss, [loss], optimizer)
-    with pytest.raises(ValueError, match=r"`step` must be above 0 .*got 0"):
+    with pytest.raises(ValueError, match=r"step must be above 0 .*got 0"):
         call(params, optimizer.init(params), meta, step=0.0)
     narrow = params.astype(jnp.bfloat16)
     with pytest.raises(ValueError, match=r"float32 or wider .*got bfloat16"):
