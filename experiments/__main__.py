@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,17 @@ def main(words: Sequence[str] | None = None) -> int:
     Returns:
       The exit code.
     """
+    try:
+        code = run(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads the output, such as head, has enough. Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def run(words: Sequence[str] | None) -> int:
     command, *rest = [*(sys.argv[1:] if words is None else words)] or ["--help"]
     if command in ("-h", "--help"):
         print(overview())

@@ -1,9 +1,12 @@
 """Errors in one line, whatever the terminal."""
 
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 import experiments
 from experiments import compare, demo, evaluate, parity, predict, pretrain, report
@@ -85,3 +88,13 @@ def test_help_fits_its_terminal_and_says_what_a_default_means(command, capsys, m
 def test_every_task_is_described():
     named = [line[2:].split(": ")[0] for line in tasks.DESCRIPTION.splitlines()]
     assert sorted(", ".join(named).split(", ")) == sorted(tasks.TASKS)
+
+
+def test_a_reader_that_has_enough_ends_the_command_quietly():
+    """Such as `l2t --help | head -1`."""
+    command = [sys.executable, "-m", "experiments", "--help"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
