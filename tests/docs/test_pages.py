@@ -118,7 +118,8 @@ def test_every_page_with_code_is_tested():
 @pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.name)
 def test_every_block_has_a_language_and_every_command_can_be_given(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("model_best.pth.tar", "tinyimagenet200_resnet32.pth.tar"):
+    weights = ("model_best.pth.tar", "tinyimagenet200_resnet32.pth.tar", "digits.safetensors")
+    for name in weights:
         (tmp_path / name).touch()  # compare looks whether there are weights
     assert {block.language for block in pages.blocks(page)} <= LANGUAGES
     for words in pages.commands(page):
