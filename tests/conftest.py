@@ -26,6 +26,12 @@ DATA, HELPERS = TESTS / "data", TESTS / "helpers"
 SHARED = ROOT.parent / "shared"
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Once a run, before its processes start."""
+    if not hasattr(session.config, "workerinput"):
+        compiled_programs.clear_if_large()
+
+
 @contextmanager
 def quick_compiler() -> Iterator[None]:
     """A third of the time to compile a program, at half its speed: right for a few small steps."""
