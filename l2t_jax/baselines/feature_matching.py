@@ -17,8 +17,8 @@ from l2t_jax.pairs import Pair
 def feature_matching(
     pairs: Sequence[Pair],
     *,
-    pair_weights: ArrayLike | None = None,
-    channel_weights: Sequence[ArrayLike] | None = None,
+    pair_weights: ArrayLike | Sequence[float] | None = None,
+    channel_weights: Sequence[ArrayLike | Sequence[float]] | None = None,
 ) -> Penalty:
     """Feature matching with weights that are fixed and the same for every sample.
 
