@@ -10,11 +10,11 @@ demo: env
 	$(VENV)/bin/l2t demo
 
 test: lint
-	$(RUN) -m pytest -n auto --dist loadgroup
+	$(RUN) -m pytest -n auto
 
 # The edit loop: all but the tests that train, start processes or compile much.
 quick: lint
-	$(RUN) -m pytest -n auto --dist loadgroup -m "not slow"
+	$(RUN) -m pytest -n auto -m "not slow"
 
 lint: env
 	$(RUN) -m ruff check .

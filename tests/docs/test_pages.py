@@ -66,6 +66,7 @@ def test_bringing_a_network_runs(in_folder):
     assert len(lines.splitlines()) <= 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", blocks("pieces.md"))
 def test_every_piece_runs_by_itself(code):
     with jax.enable_x64(False):

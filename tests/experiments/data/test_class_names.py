@@ -267,6 +267,7 @@ def test_labels_with_gaps_or_out_of_range_are_named_as_what_they_are(
         splits_of("--data", data, *per_class)
 
 
+@pytest.mark.slow
 def test_finetuning_says_where_it_takes_the_sources_classifier(run, tmp_path, capsys):
     words = ["--method", "finetune", "--source", "resnet8", "--target", "resnet8", "--epochs", 1]
     words += ["--source-weights", run / "target.safetensors", "--batch-size", 2, "--image-size", 8]

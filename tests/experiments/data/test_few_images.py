@@ -13,8 +13,7 @@ from experiments.data import few_images
 from experiments.options import cli
 from experiments.options.train_options import Config
 
-# One process of the tests has them all, with the run that they share.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("few images")]
+pytestmark = pytest.mark.slow
 
 
 def run(*words: object) -> int:

@@ -348,6 +348,7 @@ def test_a_task_sets_the_papers_settings_and_options_beside_it_win():
         parse("--task", "mnist")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", tasks.TASKS)
 def test_a_task_gets_to_its_first_step_with_one_line(name, weights, tmp_path, monkeypatch, capsys):
     """All but the loop itself, whose compilation takes long; test_commands has that."""

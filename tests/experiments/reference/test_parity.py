@@ -13,8 +13,7 @@ from experiments.options import cli
 from experiments.reference import records, replay
 from l2t_jax.pytorch import to_torch
 
-# What the module's fixture computes takes a minute: one process of the tests has them all.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("parity")]
+pytestmark = pytest.mark.slow
 
 
 def run(*args: object) -> int:
@@ -112,7 +111,6 @@ def test_a_checkpoint_takes_the_place_of_the_recipes_source(write, data_folder, 
     jax.tree.map(np.testing.assert_array_equal, read, drawn)
 
 
-@pytest.mark.xdist_group("parity of the trained source")
 @pytest.mark.usefixtures("quickly_compiled")
 def test_the_record_with_the_trained_source(checkpoint, capsys):
     assert run(needed("reference/cifar_ckpt.npz"), "--checkpoint", checkpoint) == 0

@@ -24,8 +24,7 @@ from experiments.options.train_options import Config
 from experiments.system import devices
 from l2t_jax.models import cifar_resnet
 
-# Its fixture starts four processes: one process of the tests has them all.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("devices")]
+pytestmark = pytest.mark.slow
 
 # Most of the time goes into compiling what runs for a moment.
 FLAGS = "--xla_backend_optimization_level=0"

@@ -199,6 +199,7 @@ def test_labels_that_are_no_class_are_never_counted_as_one(label, ignored):
     assert np.isfinite(cross_entropy(jnp.ones((3, 300)), smallest % 200))
 
 
+@pytest.mark.slow
 def test_l2t_learns_from_the_labels_that_are_not_ignored():
     """A step on half-labelled positions is that on a loss which was told so by weights."""
     labels = jnp.asarray(RNG.integers(0, 3, (5, 4, 4)))

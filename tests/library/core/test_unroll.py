@@ -129,6 +129,7 @@ def test_no_steps_leave_the_outer_loss_as_it_is(mode):
     np.testing.assert_allclose(gradient["decay"], 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer", [optax.sgd(0.1, momentum=0.9), optax.adam(0.1, eps_root=1e-8)]
 )
