@@ -36,7 +36,7 @@ COLOURS = ("red", "green")
 make_source = partial(cifar_resnet, 14)
 SOURCE, TARGET = make_source(10), cifar_resnet(8, classes=10)
 # Chosen on validation data: among β in {0.5, 1, 2} for both methods, and two rates for l2t-ww.
-BETA, META_LR, META_EVERY = 1.0, 3e-3, 1
+BETA, META_LR = 1.0, 3e-3
 # The last layer of each stage of both sources with the last of each stage of the target.
 PAIRS = all_pairs([1, 3, 5, 7, 9, 11], [0, 1, 2])
 RED_PAIRS = all_pairs([1, 3, 5], [0, 1, 2])
@@ -93,7 +93,7 @@ def main(options: Options) -> int:
     both, variables = concatenate([SOURCE, SOURCE]), join_variables(sources)
 
     def outcome(name: str, parts: Parts, variables: Variables | None) -> Outcome:
-        config = Config(method=name, beta=BETA, meta_lr=META_LR, meta_every=META_EVERY)
+        config = Config(method=name, beta=BETA, meta_lr=META_LR)
         return run_method(config, parts, variables, splits, options)
 
     probed, best = run_probe(sources, splits)

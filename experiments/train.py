@@ -121,8 +121,7 @@ def standardised(
 ) -> sources.Sources:
     """Sources whose channels have mean 0 and deviation 1 over the training images."""
     found = feature_statistics.measure(source.network, source.variables, splits.train, everywhere)
-    scales = [[jnp.asarray(each, jnp.float32) for each in layers] for layers in found]
-    return source._replace(network=with_standard_features(source.network, *scales))
+    return source._replace(network=with_standard_features(source.network, *found))
 
 
 def with_weights(parts: Parts, config: Config) -> Parts:

@@ -51,6 +51,11 @@ class Entry:
     options: tuple[str, ...] = ()
 
     @property
+    def takes_steps(self) -> bool:
+        """Whether it trains in steps, each on a batch."""
+        return self.build is not None
+
+    @property
     def learns(self) -> bool:
         """Whether it learns weights of pairs and channels."""
         return self.meta_networks is not None
@@ -125,7 +130,7 @@ def uses(name: str, option: str) -> bool:
     """Whether a method uses an option, or a value in a run's records that follows from one."""
     entry = METHODS[name]
     if option in LOOP:
-        return entry.build is not None
+        return entry.takes_steps
     if option in ("source", "source_weights", "source_sha256"):
         return entry.sources != "none"
     if option in ("pairs", "matched_pairs"):

@@ -215,7 +215,7 @@ class Config(RunOptions, Choice):
     @property
     def takes_steps(self) -> bool:
         """Whether it trains in steps, each on a batch."""
-        return self.entry().build is not None
+        return self.entry().takes_steps
 
     def pairs_or_default(self) -> str:
         """The pairs that are given, or the method's default."""

@@ -131,7 +131,7 @@ def read(folder: Path) -> Run:
         for number, epoch in enumerate(_lines(folder / METRICS), 1)
     ]
     wanted = config["epochs"]
-    if "network" not in config and METHODS[config["method"]].build is None:
+    if "network" not in config and not METHODS[config["method"]].takes_steps:
         wanted = 1
     if len(epochs) != wanted:
         raise ValueError(

@@ -46,6 +46,7 @@ class Compiled(NamedTuple):
     Attributes:
       make: builds the network for a number of classes.
       images: shape of an image, as a batch of one.
+      width: number of features that the network's classifier sees.
       devices: where it runs.
       features: ``(variables, uint8 images) -> features``, of a network whose classifier is the
         identity.
@@ -53,6 +54,7 @@ class Compiled(NamedTuple):
 
     make: Callable[[int], Network]
     images: jax.ShapeDtypeStruct
+    width: int
     devices: Devices
     features: Callable[[Variables, Any], Any]
 
@@ -62,10 +64,10 @@ def compile_probe(
 ) -> Compiled:
     """Prepares a kind of network for `train`. It compiles at its first use."""
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    network = make(head_width(make, images))
+    width = head_width(make, images)
     # With the identity as its classifier, a network's logits are what its classifier sees.
-    features = compile_evaluation(network, devices, read=lambda logits: logits)
-    return Compiled(make, images, devices, features)
+    features = compile_evaluation(make(width), devices, read=lambda logits: logits)
+    return Compiled(make, images, width, devices, features)
 
 
 def train(compiled: Compiled, variables: Variables, splits: Sequence[Images]) -> Result:
@@ -86,8 +88,7 @@ def train(compiled: Compiled, variables: Variables, splits: Sequence[Images]) ->
       ValueError: an image cannot be read.
     """
     begin = time.perf_counter()
-    make, images, devices, features = compiled
-    width = head_width(make, images)
+    make, images, width, devices, features = compiled
     seeing = with_head(make, variables, images, Head(np.eye(width), np.zeros(width)))
     placed = devices.replicate(seeing)
     fitting, validation, test = (

@@ -28,13 +28,13 @@ def folder() -> Path:
 def keep() -> None:
     """Has JAX keep them there, in this process and in those that it starts."""
     settings = {
-        "jax_compilation_cache_dir": folder(),
+        "jax_compilation_cache_dir": str(folder()),
         "jax_persistent_cache_min_compile_time_secs": 0.1,
     }
     for name, value in settings.items():
         if name.upper() not in os.environ:
             os.environ[name.upper()] = str(value)
-            jax.config.update(name, value if isinstance(value, float) else str(value))
+            jax.config.update(name, value)
 
 
 def clear_if_large() -> None:
