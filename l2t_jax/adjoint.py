@@ -77,13 +77,14 @@ def sweep(
     return value, cotangents.meta
 
 
+def both_gradients(loss: Loss, meta: PyTree) -> Callable[[PyTree], tuple[PyTree, PyTree]]:
+    """``params -> (∇_θ L, ∇_φ L)``, whose change along a direction is a step's adjoint."""
+    return lambda params: jax.grad(loss, argnums=(0, 1))(params, meta)
+
+
 def _symmetric(loss: Loss, params: PyTree, meta: PyTree) -> tuple[PyTree, TransposedGradient]:
     """By the symmetry of second derivatives: how both gradients change along a direction."""
-
-    def gradients(params: PyTree) -> tuple[PyTree, PyTree]:
-        return jax.grad(loss, argnums=(0, 1))(params, meta)
-
-    (gradient, _), tangent = jax.linearize(gradients, params)
+    (gradient, _), tangent = jax.linearize(both_gradients(loss, meta), params)
     return gradient, tangent
 
 

@@ -10,7 +10,12 @@ import jax.numpy as jnp
 import optax
 
 from l2t_jax._typing import Array, PyTree
-from l2t_jax.adjoint import TransposedGradient, differentiable_gradients, sweep
+from l2t_jax.adjoint import (
+    TransposedGradient,
+    both_gradients,
+    differentiable_gradients,
+    sweep,
+)
 from l2t_jax.unroll import Loss
 
 
@@ -82,10 +87,7 @@ def _by_difference(
     loss: Loss, params: PyTree, meta: PyTree, *, step: float, central: bool
 ) -> tuple[PyTree, TransposedGradient]:
     """The gradient by the parameters, and how both gradients change along a direction."""
-
-    def gradients(params: PyTree) -> tuple[PyTree, PyTree]:
-        return jax.grad(loss, argnums=(0, 1))(params, meta)
-
+    gradients = both_gradients(loss, meta)
     here = gradients(params)
 
     def along(direction: PyTree) -> tuple[PyTree, PyTree]:
