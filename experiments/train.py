@@ -21,7 +21,7 @@ from .options import cli
 from .options.builders import Parts
 from .options.train_options import Config
 from .reporting import transfer_plots
-from .runs import inputs, layout, recorded_training, resume, run
+from .runs import further_batches, inputs, layout, recorded_training, resume, run
 from .system import devices
 from .training import feature_statistics, jitted, learned_weights, loop, probe, schedules
 
@@ -36,6 +36,7 @@ def main(config: Config) -> int:
     entry = config.entry()
     if entry.build is None:
         return probed(config, everywhere, splits)
+    splits, further = further_batches.take(config, splits, everywhere)
     size = splits.train.image_shape
     target = zoo.network(config.target, len(splits.train.classes), config.precision)
     images = jax.ShapeDtypeStruct((config.batch_size, *size), jnp.float32)
@@ -71,18 +72,20 @@ def main(config: Config) -> int:
     what = f"{config.method}: {config.target}"
     what += f" from {' and '.join(config.source)}" if config.source_weights else ""
     what += f", {len(pairs)} pairs" if pairs else ""
+    if "unlabelled" in further:
+        what += f", {len(further['unlabelled'].images.labels)} unlabelled images"
     if config.method == "finetune" and source.classes == (len(splits.train.classes),):
         what += " with its classifier, since both have as many classes"
     more = {
         "matched_pairs": pairs,
         "source_layers": layers,
         "source_sha256": [sources.digest(path) for path in config.source_weights],
+        **further_batches.recorded(further),
     }
     rate = schedules.cosine(config.lr, config.epochs)
-    outer = entry.learns and config.outer_batch == "other"
     with run.opened(config, splits, everywhere, what, **more):
         result = recorded_training.train(
-            config, compiled, source_variables, splits, rate, outer=outer
+            config, compiled, source_variables, splits, rate, further=further
         )
         if entry.meta_networks is not None:
             record_transfer(

@@ -39,6 +39,7 @@ from l2t_jax.meta_networks import (
     affine_pairs,
     constant_pairs,
     error_weights,
+    level_pairs,
     softmax_channels,
     softmax_pairs,
     uniform_channels,
@@ -53,7 +54,7 @@ from l2t_jax.networks import (
 )
 from l2t_jax.pairs import all_pairs, check_pairs
 from l2t_jax.unroll import unroll
-from l2t_jax.virtual_steps import bilevel, two_stage
+from l2t_jax.virtual_steps import bilevel, matching_only, two_stage
 
 __version__ = "0.1.0"
 
@@ -90,8 +91,10 @@ __all__ = [
     "init_projections",
     "join_variables",
     "l2t",
+    "level_pairs",
     "low_memory_meta_gradient",
     "matching_loss",
+    "matching_only",
     "mixed_meta_gradient",
     "output_shapes",
     "pair_losses",

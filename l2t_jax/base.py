@@ -203,3 +203,31 @@ def check_batch(batch: Batch) -> None:
             "images and labels must have the same number of samples, at least one (got images of "
             f"shape {images} and labels of shape {' and '.join(map(str, labels))})"
         )
+
+
+def with_unlabelled(images: Array, unlabelled: Array | None) -> Array:
+    """The images of a batch, and after them those without labels, as one array.
+
+    Args:
+      images: the batch's, ``[B, H, W, channels]``.
+      unlabelled: ``[U, H, W, channels]``, U at least 1; None for none.
+
+    Returns:
+      ``[B + U, H, W, channels]``.
+
+    Raises:
+      ValueError: the unlabelled images are none, or have another size or dtype than the batch's.
+
+    Example:
+      >>> with_unlabelled(jnp.ones((2, 8, 8, 3)), jnp.zeros((4, 8, 8, 3))).shape
+      (6, 8, 8, 3)
+    """
+    if unlabelled is None:
+        return images
+    same = unlabelled.shape[1:] == images.shape[1:] and unlabelled.dtype == images.dtype
+    if not same or not len(unlabelled):
+        raise ValueError(
+            f"unlabelled images must be at least one, of the batch's shape and dtype (got "
+            f"{unlabelled.shape} {unlabelled.dtype}, and a batch of {images.shape} {images.dtype})"
+        )
+    return jnp.concatenate([images, unlabelled])

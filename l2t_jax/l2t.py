@@ -20,6 +20,7 @@ from l2t_jax.base import (
     TaskLoss,
     Variables,
     check_batch,
+    with_unlabelled,
 )
 from l2t_jax.feature_maps import pool_pairs
 from l2t_jax.losses import accuracy, cross_entropy
@@ -103,6 +104,7 @@ def l2t(
     score: Score = accuracy,
     meta_gradient: MetaGradient = mixed_meta_gradient,
     meta_every: int = 1,
+    meta_from: int = 0,
 ) -> Method:
     """Learning what and where to transfer.
 
@@ -138,17 +140,22 @@ def l2t(
         by default the share that is classified right.
       meta_gradient: how to differentiate through the virtual steps, see `MetaGradient`.
       meta_every: k, 2 and 3 are done in the first of every k iterations only; 1 in the paper.
+      meta_from: number of iterations at the start without 2 and 3; 0 in the paper.
 
     Returns:
       A `Method`: ``init(key, source_variables, batch) -> State`` and
-      ``step(state, source_variables, batch, outer_batch=None) -> (State, Info)``. With an
-      ``outer_batch`` the outer loss is taken on it instead of on the batch.
+      ``step(state, source_variables, batch, outer_batch=None, unlabelled=None) -> (State, Info)``.
+      With an ``outer_batch`` the outer loss is taken on it instead of on the batch. With
+      ``unlabelled`` images ``[U, H, W, channels]`` the matching loss, real and virtual, is the mean
+      over the batch's images and these; the task's loss sees the batch alone. In the real step all
+      ``B + U`` images share one pass, and so a batch norm's statistics.
 
     Raises:
-      ValueError: no pairs, a negative number of virtual steps, ``meta_every`` below 1, or an
-        optimiser that needs more than gradients (at once); pairs that do not fit the networks,
-        feature maps that are not ``[B, H, W, C]``, or batch sizes that differ (when ``init`` or
-        ``step`` is called or traced).
+      ValueError: no pairs, a negative number of virtual steps, ``meta_every`` below 1, a negative
+        ``meta_from``, or an optimiser that needs more than gradients (at once); pairs that do not
+        fit the networks, feature maps that are not ``[B, H, W, C]``, batch sizes that differ, or
+        unlabelled images of another size than the batch's (when ``init`` or ``step`` is called or
+        traced).
 
     Example:
       >>> import jax.numpy as jnp
@@ -175,6 +182,8 @@ def l2t(
         raise ValueError(
             f"`meta_every` must be at least 1 (got {meta_every}); 1 takes every iteration"
         )
+    if meta_from < 0:
+        raise ValueError(f"`meta_from` must be at least 0 (got {meta_from}); 0 waits for nothing")
     some = Inner({"kernel": jax.ShapeDtypeStruct((2, 2), jnp.float32)}, ())
     check_optimizer(optimizer, "optimizer", some)
     check_optimizer(meta_optimizer, "meta_optimizer", MetaParams(*some))
@@ -207,13 +216,15 @@ def l2t(
         source_variables: Variables,
         batch: Batch,
         outer_batch: Batch | None = None,
+        unlabelled: Array | None = None,
     ) -> tuple[State, Info]:
         outer_batch = batch if outer_batch is None else outer_batch
         check_batch(batch)
         check_batch(outer_batch)
+        images = with_unlabelled(batch.images, unlabelled)
         # The source is frozen: whoever differentiates a step gets no gradient of its weights.
         frozen = jax.lax.stop_gradient(source_variables)
-        source_features = source.apply(frozen, batch.images, train=False).features
+        source_features = source.apply(frozen, images, train=False).features
 
         def weigh(meta_params: MetaParams) -> tuple[tuple[Array, ...], Array]:
             return error_weights(what, where, meta_params, source_features, pairs)
@@ -223,13 +234,14 @@ def l2t(
         def losses(
             inner: Inner, weights: PyTree, model_state: PyTree
         ) -> tuple[Array, Array, Array, PyTree]:
-            """Task loss, matching loss before β, logits and new model state on the batch."""
-            outputs = target.apply(Variables(inner.params, model_state), batch.images, train=True)
+            """Task loss, matching loss before β, logits and new model state on the images."""
+            outputs = target.apply(Variables(inner.params, model_state), images, train=True)
             errors = channel_errors(inner.extra, source_features, outputs.features, pairs)
+            logits = outputs.logits if unlabelled is None else outputs.logits[: len(batch.images)]
             return (
-                task_loss(outputs.logits, batch.labels),
+                task_loss(logits, batch.labels),
                 matching_loss(errors, weights),
-                outputs.logits,
+                logits,
                 outputs.model_state,
             )
 
@@ -261,11 +273,11 @@ def l2t(
             # Of one type with what stands for it where there is no meta-step.
             return outer_loss.astype(loss.dtype), transpose(weights_bar)[0]
 
-        due = state.iteration % meta_every == 0
+        due = (state.iteration >= meta_from) & (state.iteration % meta_every == 0)
         take = partial(_meta_step, outer_gradient, meta_optimizer, state, moves=unroll_steps > 0)
         meta_params, meta_opt_state, outer_loss, norm = (
             take()
-            if meta_every == 1
+            if meta_every == 1 and meta_from == 0
             else jax.lax.cond(due, take, lambda: _no_meta_step(state, loss))
         )
         after = State(

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from l2t_jax._precision import at_least_float32, widen
 from l2t_jax._typing import Array, Float, PyTree
@@ -197,6 +198,44 @@ def constant_pairs() -> MetaNetwork:
 
     def apply(params: Array, pooled: Sequence[Array]) -> Array:
         return jnp.broadcast_to(jax.nn.softplus(10 * params), (pooled[0].shape[0], len(pooled)))
+
+    return MetaNetwork(init, apply)
+
+
+def level_pairs(shape: ArrayLike | Sequence[float] | None = None) -> MetaNetwork:
+    """ "Where" with a fixed shape and a free level: ``λ^{m,n} = softplus(a) s^{m,n}``, a learned.
+
+    It learns how much to match and nothing else: the counterpart of `softmax_pairs`, to tell apart
+    what the two do.
+
+    Args:
+      shape: s of each pair, ``[pairs]``; 1 for each if None.
+
+    Returns:
+      A `MetaNetwork` whose weights have shape ``[B, pairs]``, all rows alike; they start at s.
+
+    Raises:
+      ValueError: not one number for each pair (when the network is used).
+
+    Example:
+      >>> where, pooled = level_pairs([1.0, 3.0]), (jnp.ones((2, 4)), jnp.ones((2, 8)))
+      >>> where.apply(where.init(jax.random.key(0), pooled), pooled)[0].round(4).tolist()
+      [1.0, 3.0]
+    """
+
+    def init(key: Array, pooled: Sequence[Any]) -> Array:
+        del key
+        # softplus of this is 1.
+        return jnp.log(jnp.expm1(jnp.ones((), at_least_float32(pooled[0].dtype))))
+
+    def apply(params: Array, pooled: Sequence[Array]) -> Array:
+        fixed = jnp.ones(len(pooled)) if shape is None else jnp.asarray(shape)
+        if fixed.shape != (len(pooled),):
+            raise ValueError(
+                f"shape must have shape ({len(pooled)},), one number a pair (got {fixed.shape})"
+            )
+        levels = jax.nn.softplus(params) * fixed.astype(params.dtype)
+        return jnp.broadcast_to(levels, (pooled[0].shape[0], len(pooled)))
 
     return MetaNetwork(init, apply)
 

@@ -58,3 +58,26 @@ def bilevel(matching: Loss, task: Loss, steps: int) -> list[Loss]:
         return task(inner, weights) + matching(inner, weights)
 
     return [total] * steps
+
+
+def matching_only(matching: Loss, task: Loss, steps: int) -> list[Loss]:
+    """Virtual steps on the matching loss alone, without the last one on the task's.
+
+    With one step this is the cheapest meta-gradient there is: the outer loss asks whether a step
+    of matching lowers the task's loss by itself.
+
+    Args:
+      matching: β times the matching loss, ``(inner, weights) -> scalar``.
+      task: the task's loss, likewise; no virtual step takes it.
+      steps: number of virtual steps.
+
+    Returns:
+      The losses of the virtual steps, in order.
+
+    Example:
+      >>> losses = matching_only(lambda inner, weights: 2.0, lambda inner, weights: 3.0, 1)
+      >>> [loss((), ()) for loss in losses]
+      [2.0]
+    """
+    del task
+    return [matching] * steps

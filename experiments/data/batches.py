@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Protocol
@@ -37,11 +38,32 @@ class TrainingData(Protocol):
         ...
 
 
-def check_batch_size(batch_size: int, images: int) -> None:
-    """Raises a ValueError where a batch is larger than the training data."""
+class Repeated:
+    """Batches with as many in an epoch as another feed has. They run on from epoch to epoch."""
+
+    def __init__(self, feed: TrainingData, steps: int) -> None:
+        """Gives a feed's batches in its own order, ``steps`` of them an epoch."""
+        self._feed, self.steps = feed, steps
+        self.batch_size, self.image_shape = feed.batch_size, feed.image_shape
+
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch (from 0), starting with batch ``first``; see `TrainingData`."""
+        due = self.steps - first
+        own, at = divmod(number * self.steps + first, self._feed.steps)
+        while due > 0:
+            for batch in itertools.islice(self._feed.epoch(own, at), due):
+                due -= 1
+                yield batch
+            own, at = own + 1, 0
+
+
+def check_batch_size(
+    batch_size: int, images: int, option: str = "--batch-size", kind: str = "training"
+) -> None:
+    """Raises a ValueError where a batch is larger than its data."""
     if batch_size > images:
         raise ValueError(
-            f"--batch-size must be at most {images}, as there are so many training images (got "
+            f"{option} must be at most {images}, as there are so many {kind} images (got "
             f"{batch_size})"
         )
 

@@ -90,12 +90,35 @@ def read_npz(path: Path) -> Dataset:
 
     An optional array ``classes`` names the classes. Without it they are numbered.
     """
-    arrays = npz.read(path)
-    if not {"images", "labels"} <= arrays.keys():
+    arrays = _arrays(path, "images", "labels")
+    images, labels = _checked_images(path, arrays["images"]), arrays["labels"]
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != len(images):
         raise ValueError(
-            f"{path} must have the arrays images and labels (got {', '.join(arrays) or 'none'})"
+            f"{path}: labels must be {len(images)} integers, one an image (got shape "
+            f"{labels.shape} and type {labels.dtype})"
         )
-    images, labels = arrays["images"], arrays["labels"]
+    names = names_of(path, arrays["classes"]) if "classes" in arrays else None
+    check_labels(path, labels, names)
+    classes = class_names.numbers(int(labels.max()) + 1) if names is None else names
+    return Dataset(images, labels.astype(np.int32), classes, named=names is not None)
+
+
+def read_images(path: Path) -> np.ndarray:
+    """The ``images`` of an npz file, as in `read_npz`, uint8 ``[N, H, W, 3]``."""
+    return _checked_images(path, _arrays(path, "images")["images"])
+
+
+def _arrays(path: Path, *needed: str) -> dict[str, np.ndarray]:
+    """The arrays of an npz file; a ValueError unless these are among them."""
+    arrays = npz.read(path)
+    if not set(needed) <= arrays.keys():
+        words = f"arrays {' and '.join(needed)}" if len(needed) > 1 else f"array {needed[0]}"
+        raise ValueError(f"{path} must have the {words} (got {', '.join(arrays) or 'none'})")
+    return arrays
+
+
+def _checked_images(path: Path, images: np.ndarray) -> np.ndarray:
+    """The images of an npz file with three channels; a ValueError if they have another form."""
     if images.ndim == 3:
         images = images[..., None]
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
@@ -103,19 +126,9 @@ def read_npz(path: Path) -> Dataset:
             f"{path}: images must be uint8, [N, H, W, 3] or greys [N, H, W] (got shape "
             f"{images.shape} and type {images.dtype})"
         )
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != len(images):
-        raise ValueError(
-            f"{path}: labels must be {len(images)} integers, one an image (got shape "
-            f"{labels.shape} and type {labels.dtype})"
-        )
     if not images.size:
         raise ValueError(f"{path} must hold an image (got shape {images.shape})")
-    names = names_of(path, arrays["classes"]) if "classes" in arrays else None
-    check_labels(path, labels, names)
-    if images.shape[-1] == 1:
-        images = np.repeat(images, 3, axis=-1)
-    classes = class_names.numbers(int(labels.max()) + 1) if names is None else names
-    return Dataset(images, labels.astype(np.int32), classes, named=names is not None)
+    return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
 
 
 def names_of(path: Path, array: np.ndarray) -> tuple[str, ...]:

@@ -19,7 +19,9 @@ from l2t_jax import (
     constant_pairs,
     finite_difference_meta_gradient,
     l2t,
+    level_pairs,
     low_memory_meta_gradient,
+    matching_only,
     mixed_meta_gradient,
     reverse_meta_gradient,
     softmax_channels,
@@ -49,7 +51,7 @@ META_GRADIENTS = {
     "reverse": reverse_meta_gradient,
     "finite-difference": finite_difference_meta_gradient,
 }
-SCHEMES = {"two-stage": two_stage, "bilevel": bilevel}
+SCHEMES = {"two-stage": two_stage, "bilevel": bilevel, "matching-only": matching_only}
 
 
 class Parts(NamedTuple):
@@ -97,6 +99,13 @@ def scheduled_sgd(
     return make(learning_rate, momentum=momentum, weight_decay=weight_decay)
 
 
+def averaged(optimizer: optax.GradientTransformation, number: int) -> optax.GradientTransformation:
+    """The optimiser moved once by the mean of that many gradients; itself if it is one."""
+    if number == 1:
+        return optimizer
+    return optax.MultiSteps(optimizer, number).gradient_transformation()
+
+
 def sgd(options: RunOptions) -> optax.GradientTransformation:
     """The inner optimiser of a run."""
     return scheduled_sgd(options.lr, options.momentum, options.weight_decay)
@@ -112,6 +121,8 @@ def learned_channels_and_pairs(config: Config) -> tuple[MetaNetwork, MetaNetwork
     """Networks of l2t-ww: channel weights and pair weights are learned."""
     if config.where == "constant":
         return softmax_channels(), constant_pairs()
+    if config.where == "level":
+        return softmax_channels(), level_pairs()
     if config.where == "softmax":
         return softmax_channels(), softmax_pairs(kernel_scale=config.where_kernel)
     return softmax_channels(), affine_pairs(
@@ -182,7 +193,9 @@ def _learning(config: Config, parts: Parts, what: MetaNetwork, where: MetaNetwor
         parts.target,
         parts.pairs,
         optimizer=sgd(config),
-        meta_optimizer=decayed_adam(config.meta_lr, config.meta_weight_decay),
+        meta_optimizer=averaged(
+            decayed_adam(config.meta_lr, config.meta_weight_decay), config.meta_average
+        ),
         what=what,
         where=where,
         beta=config.beta,
@@ -190,4 +203,5 @@ def _learning(config: Config, parts: Parts, what: MetaNetwork, where: MetaNetwor
         scheme=SCHEMES[config.scheme],
         meta_gradient=META_GRADIENTS[config.meta_gradient],
         meta_every=config.meta_every,
+        meta_from=config.meta_from,
     )

@@ -16,9 +16,11 @@ from . import builders
 if TYPE_CHECKING:
     from .train_options import Config
 
+UNLABELLED = ("unlabelled", "unlabelled_batch_size")
 LEARNING = (
-    *("beta", "source_scale", "unroll_steps", "scheme", "meta_gradient"),
-    *("meta_lr", "meta_weight_decay", "meta_every", "outer_batch"),
+    *("beta", "source_scale", "unroll_steps", "scheme", "meta_gradient", *UNLABELLED),
+    *("meta_lr", "meta_weight_decay", "meta_every", "meta_from", "meta_average"),
+    *("outer_batch", "outer_batch_size", "outer_fraction"),
 )
 
 
@@ -77,25 +79,25 @@ METHODS: dict[str, Entry] = {
     "lwf": Entry(
         builders.lwf,
         "learning without forgetting; a second head imitates the source's classes",
-        options=("lwf_weight", "temperature"),
+        options=("lwf_weight", "temperature", *UNLABELLED),
     ),
     "at": Entry(
         builders.at,
         "attention transfer; the target imitates where the source looks",
         pairs="one-to-one",
-        options=("at_weight",),
+        options=("at_weight", *UNLABELLED),
     ),
     "lwf+at": Entry(
         builders.lwf_and_at,
         "lwf and at together",
         pairs="one-to-one",
-        options=("lwf_weight", "temperature", "at_weight"),
+        options=("lwf_weight", "temperature", "at_weight", *UNLABELLED),
     ),
     "fm": Entry(
         builders.fm,
         "feature matching; pairs and channels have fixed weights, by default equal ones",
         pairs="stages",
-        options=("beta", "source_scale", "weights_from"),
+        options=("beta", "source_scale", "weights_from", *UNLABELLED),
     ),
     "l2t-w": Entry(
         builders.l2t_w,

@@ -9,14 +9,15 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
+from ..data.load import check_exists
+from ..data.public_sets import is_public
 from . import methods, tasks
-from .checks import at_least, check_ranges, finite
+from .checks import at_least, check_ranges, finite, flag
 from .descriptions import NETWORKS, WEIGHTS
 from .run_options import RunOptions
 
-WhereName = Literal[
-    "relu6", "relu", "relu-avg", "softplus", "elu", "sigmoid", "tanh", "softmax", "constant"
-]
+Activation = Literal["relu6", "relu", "relu-avg", "softplus", "elu", "sigmoid", "tanh"]
+WhereName = Literal[Activation, "softmax", "constant", "level"]
 
 METHOD_HELP = "\n".join(
     [
@@ -89,6 +90,19 @@ class Config(RunOptions, Choice):
     weights_from: Annotated[
         Path | None, arg(metavar="RUN", help_behavior_hint="(default: equal weights)")
     ] = None
+    #: More images of the same kind, for every method with a source but probe and finetune. They
+    #: take part in what ties the target to the source, such as the matching, and not in the task's
+    #: loss. Labels that they have do not count.
+    #: - FILE.npz: an npz file with uint8 images [N,H,W,3].
+    #: - FOLDER: a folder with images at any depth.
+    #: - cifar10 and the like: the training images of a public set, as for --data.
+    unlabelled: Annotated[str | None, arg(metavar="DATA", help_behavior_hint="(default: none)")] = (
+        None
+    )
+    #: Number of them in one step, besides those of --batch-size.
+    unlabelled_batch_size: Annotated[
+        int | None, arg(metavar="N", help_behavior_hint="(default: as --batch-size)")
+    ] = None
     #: Factor of the attention transfer's loss of at and lwf+at. The loss is a mean over images and
     #: positions, so one pair adds at most 2/positions times this factor. The default is that of its
     #: authors, for maps of size 8x8 and more. Use less for smaller maps.
@@ -107,10 +121,24 @@ class Config(RunOptions, Choice):
     #: Train the meta-networks in every N-th step only. They take most of the time. The paper trains
     #: them in every step.
     meta_every: Annotated[int, arg(metavar="N")] = 1
+    #: Train the meta-networks from the N-th step on, counted from 0. At the start the meta-gradient
+    #: is the least certain.
+    meta_from: Annotated[int, arg(metavar="N")] = 0
+    #: Number of meta-gradients whose mean moves the meta-networks once.
+    meta_average: Annotated[int, arg(metavar="N")] = 1
     #: Batch whose loss after the virtual steps trains the meta-networks.
     #: - same: the batch of the virtual steps, as in the paper.
     #: - other: another batch of the training images, at random.
-    outer_batch: Literal["same", "other"] = "same"
+    #: - held-out: of training images that are set aside for this; see --outer-fraction.
+    #: - validation: of the validation images. They then both train the meta-networks and choose
+    #: the best epoch.
+    outer_batch: Literal["same", "other", "held-out", "validation"] = "same"
+    #: Number of images in the outer batch, unless it is the same.
+    outer_batch_size: Annotated[
+        int | None, arg(metavar="N", help_behavior_hint="(default: as --batch-size)")
+    ] = None
+    #: Share of each class's training images that --outer-batch held-out sets aside.
+    outer_fraction: float = 0.2
     #: How the loss is differentiated through the virtual steps. The first three give the same
     #: numbers.
     #: - mixed: fast.
@@ -123,16 +151,18 @@ class Config(RunOptions, Choice):
     #: - relu6 and the like: each pair's weight is free.
     #: - softmax: the weights' sum is the number of pairs. With --where-kernel 0 all start at 1.
     #: - constant: no network; each pair has one learned weight.
+    #: - level: no network; all pairs share one learned weight.
     where: WhereName = "relu6"
-    #: Bias that the head starts with, unless it is constant or softmax.
+    #: Bias that the head starts with, unless it is constant, level or softmax.
     where_bias: float = 1.0
-    #: Factor of the random kernel that the head starts with, unless it is constant. With 0, all
-    #: pairs start with the same weight. With relu6, that is --where-bias.
+    #: Factor of the random kernel that the head starts with, unless it is constant or level. With
+    #: 0, all pairs start with the same weight. With relu6, that is --where-bias.
     where_kernel: float = 1.0
     #: The virtual steps.
     #: - two-stage: T steps on the matching loss, then one on the task's loss, as in the paper.
     #: - bilevel: T steps on the sum of both.
-    scheme: Literal["two-stage", "bilevel"] = "two-stage"
+    #: - matching-only: T steps on the matching loss. With --unroll-steps 1 it is the fastest.
+    scheme: Literal["two-stage", "bilevel", "matching-only"] = "two-stage"
 
     def with_presets(self) -> Config:
         """The defaults that ``task`` sets; raises a ValueError if there is no such task."""
@@ -147,19 +177,30 @@ class Config(RunOptions, Choice):
         factors = ("where_kernel", "beta", "at_weight", "lwf_weight")
         check_ranges(
             self,
-            *at_least(0, self, ("unroll_steps",)),
-            *at_least(1, self, ("meta_every",)),
+            *at_least(0, self, ("unroll_steps", "meta_from")),
+            *at_least(1, self, ("meta_every", "meta_average", "outer_batch_size")),
+            *at_least(1, self, ("unlabelled_batch_size",)),
+            ("outer_fraction", 0 < self.outer_fraction < 1, "between 0 and 1"),
             ("where_bias", math.isfinite(self.where_bias), "finite"),
             ("temperature", 0 < self.temperature < math.inf, "above 0 and finite"),
             *finite(self, (*factors, "meta_lr", "meta_weight_decay")),
         )
-        for name in ("weights_from", "source_scale"):
+        for name in ("weights_from", "source_scale", "unlabelled"):
             value = getattr(self, name)
             if value != getattr(Config, name) and name not in self.entry().options:
                 users = [other for other, entry in methods.METHODS.items() if name in entry.options]
                 raise ValueError(
-                    f"--{name.replace('_', '-')} must not be given with --method {self.method} "
+                    f"{flag(name)} must not be given with --method {self.method} "
                     f"(got {value}); {', '.join(users)} use it"
+                )
+        for size, owner, without in (
+            ("outer_batch_size", "outer_batch", "same"),
+            ("unlabelled_batch_size", "unlabelled", None),
+        ):
+            if getattr(self, size) is not None and getattr(self, owner) == without:
+                raise ValueError(
+                    f"{flag(size)} must be given with {flag(owner)} (got {getattr(self, size)} and "
+                    f"{without or 'none'})"
                 )
         if (self.meta_gradient, self.precision) == ("finite-difference", "bfloat16"):
             raise ValueError(
@@ -173,6 +214,8 @@ class Config(RunOptions, Choice):
         self.check_weights()
         if self.weights_from is not None and not self.weights_from.is_dir():
             raise FileNotFoundError(f"--weights-from {self.weights_from}: no such folder")
+        if self.unlabelled is not None and not is_public(self.unlabelled):
+            check_exists(self.unlabelled)
         super().check_files()
 
     def check_weights(self) -> None:

@@ -160,24 +160,40 @@ def seeds(seed: int, number: int) -> list[int]:
 
 @contextlib.contextmanager
 def training_data(
-    options: RunOptions, train: Dataset | ImageFiles, devices: Devices, seed: int
+    options: RunOptions,
+    train: Dataset | ImageFiles,
+    devices: Devices,
+    seed: int,
+    *,
+    batch_size: int | None = None,
+    epochs: int | None = None,
 ) -> Iterator[TrainingData]:
-    """The training images as batches, in the order of a seed. On exit all workers end."""
+    """Images as batches, in the order of a seed. On exit all workers end.
+
+    Args:
+      options: the run's options; they say how images are augmented, and by whom.
+      train: the images.
+      devices: the devices that train.
+      seed: of the order and of the augmentation.
+      batch_size: images a batch; that of the options if None.
+      epochs: the most passes over the images; those of the options if None.
+    """
+    batch_size = options.batch_size if batch_size is None else batch_size
     if isinstance(train, Dataset):
         augment = options.augment == "crop-flip" or (
             # A mirrored digit is another sign.
             options.augment == "auto" and options.data != "digits"
         )
-        yield InMemory(train, devices, options.batch_size, seed, augment=augment)
+        yield InMemory(train, devices, batch_size, seed, augment=augment)
         return
     from ..data.workers import FromFiles  # only this needs Grain
 
     feed = FromFiles(
         train,
         devices,
-        options.batch_size,
+        batch_size,
         seed,
-        epochs=options.epochs,
+        epochs=options.epochs if epochs is None else epochs,
         augment=options.augment != "none",
         workers=options.workers,
     )

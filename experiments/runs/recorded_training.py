@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from ..system import devices, signals
 from ..system.files import plain
 from ..training import jitted, loop
 from ..training.snapshot import Epoch, Point
-from . import inputs, layout, snapshot_io
+from . import further_batches, inputs, layout, snapshot_io
 from .autosave import Keeper
 from .checkpoints import Checkpoints
+from .further_batches import Further
 
 
 def train(
@@ -33,7 +34,7 @@ def train(
     splits: inputs.Splits,
     rate: Callable[[int], float],
     *,
-    outer: bool = False,
+    further: Mapping[str, Further] | None = None,
 ) -> loop.Result:
     """Trains, or resumes, with a progress bar, a file of metrics and checkpoints.
 
@@ -45,7 +46,7 @@ def train(
       source_variables: the frozen source's; None without a source.
       splits: the data.
       rate: learning rate of an epoch, counted from 0.
-      outer: whether each step has an outer batch from the same training images.
+      further: the images of each step's further batches, from `further_batches`.
 
     Returns:
       The result.
@@ -57,10 +58,12 @@ def train(
     """
     folder, first = options.folder(), devices.is_first_process()
     with contextlib.ExitStack() as stack:
-        training, *others = [
-            stack.enter_context(inputs.training_data(options, splits.train, compiled.devices, seed))
-            for seed in inputs.seeds(options.seed, 1 + outer)
-        ]
+        training = stack.enter_context(
+            inputs.training_data(options, splits.train, compiled.devices, options.seed)
+        )
+        more = stack.enter_context(
+            further_batches.feeds(options, dict(further or {}), compiled.devices, training.steps)
+        )
         checkpoints = Checkpoints(folder / layout.CHECKPOINTS)
         stack.callback(checkpoints.close)
         begin = latest(checkpoints, compiled, source_variables, training)
@@ -108,7 +111,7 @@ def train(
             splits.validation,
             splits.test,
             loop.Schedule(options.epochs, rate, options.seed),
-            outer=others[0] if others else None,
+            more=more,
             begin=begin,
             drop_at_most=options.skip_nonfinite,
             on_step=on_step,
@@ -138,7 +141,7 @@ def latest(
     saved = devices.on_first_process(lambda: checkpoints.newest(snapshot_io.expected(state), tell))
     if saved is None:
         return None
-    _, info, _ = jax.eval_shape(compiled.step, state, source_variables, (batch,))
+    _, info, _ = jax.eval_shape(compiled.step, state, source_variables, {"batch": batch})
     return snapshot_io.load(saved, state, info)
 
 

@@ -39,13 +39,13 @@ class Devices(NamedTuple):
         """The kind of the devices, such as ``cpu`` or a product's name."""
         return self.split.mesh.devices.flat[0].device_kind
 
-    def check_batch_size(self, batch_size: int) -> None:
+    def check_batch_size(self, batch_size: int, option: str = "--batch-size") -> None:
         """Raises a ValueError if a batch cannot be divided equally over the devices."""
         below = batch_size // self.number * self.number
         if below != batch_size:
             nearest = " or ".join(str(size) for size in (below, below + self.number) if size)
             raise ValueError(
-                f"--batch-size must be a multiple of {self.number}, the number of devices (got "
+                f"{option} must be a multiple of {self.number}, the number of devices (got "
                 f"{batch_size}); use {nearest}"
             )
 

@@ -54,7 +54,7 @@ def seconds_per_step(
         nonlocal state
         begin = time.perf_counter()
         for _ in range(EPOCH):
-            state, *_ = compiled.step(state, None, (samples,))
+            state, *_ = compiled.step(state, None, {"batch": samples})
         jax.block_until_ready(state)
         bare.append((time.perf_counter() - begin) / EPOCH)
         in_loop.append(epoch.seconds / EPOCH)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,8 +27,10 @@ class Compiled(NamedTuple):
       devices: where they run. Batches are split over these; everything else is on each device.
       init: ``(key, source_variables, uint8 batch) -> state``.
       step: ``(state, source_variables, uint8 batches) -> (state, info, whether all figures are
-        finite)``. The batches are a tuple: one to train on and, if the method needs it, an outer
-        batch. The input state is donated: its memory is reused, so do not read it afterwards.
+        finite)``. The batches are a dict: ``batch``, which it trains on, and those of
+        ``outer_batch`` and ``unlabelled`` that the method is to have; of ``unlabelled`` only the
+        images count. The input state is donated: its memory is reused, so do not read it
+        afterwards.
       evaluate: ``(variables, uint8 images) -> classes``, in evaluation mode.
     """
 
@@ -57,9 +59,12 @@ def compile_method(
         return method.init(key, source_variables, normalised(batch))
 
     def step(
-        state: Any, source_variables: Variables, batches: Sequence[Batch]
+        state: Any, source_variables: Variables, batches: Mapping[str, Batch]
     ) -> tuple[Any, Any, Array]:
-        after, info = method.step(state, source_variables, *map(normalised, batches))
+        given: dict[str, Any] = {name: normalised(batch) for name, batch in batches.items()}
+        if "unlabelled" in given:
+            given["unlabelled"] = given["unlabelled"].images
+        after, info = method.step(state, source_variables, **given)
         finite = step_info.all_finite(info)
         if drop:
             after = jax.tree.map(partial(jax.lax.select, finite), after, state)

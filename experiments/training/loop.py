@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -66,7 +66,7 @@ def train(
     test: Images,
     schedule: Schedule,
     *,
-    outer: TrainingData | None = None,
+    more: Mapping[str, TrainingData] | None = None,
     begin: Point | None = None,
     drop_at_most: int = 0,
     on_step: Callable[[int, Any], None] = lambda step, info: None,
@@ -83,8 +83,8 @@ def train(
       validation: the data that choose the best epoch.
       test: the data to test on.
       schedule: how long and how fast to train.
-      outer: the data for the outer batches, with as many batches an epoch; None if the method takes
-        no outer batch.
+      more: the data for the further batches of each step, by the name that `Compiled.step` has
+        for them, with as many batches an epoch; None for no more than one batch a step.
       begin: the point that an earlier run with the same arguments reached. The result is that of a
         run without a break.
       drop_at_most: how many batches with figures that are not finite may be dropped.
@@ -109,14 +109,14 @@ def train(
         placed = compiled.devices.replicate((begin.state, begin.best))
         begin = begin._replace(state=placed[0], best=placed[1])
     run = Training(compiled, source_variables, begin, drop_at_most, on_step)
-    feeds = (training,) if outer is None else (training, outer)
+    feeds = {"batch": training} | dict(more or {})
     accuracy_of = partial(accuracy, compiled.evaluate, compiled.devices)
     while run.epoch < schedule.epochs:
         lr = schedule.rate(run.epoch)
         run.state = with_learning_rate(run.state, lr, compiled.devices)
-        epochs = [feed.epoch(run.epoch, run.step) for feed in feeds]
+        epochs = [feed.epoch(run.epoch, run.step) for feed in feeds.values()]
         for batches in zip(*epochs, strict=True):
-            run.take(batches)
+            run.take(dict(zip(feeds, batches, strict=True)))
             on_point(run.point, False)
         means = run.means()
         val_accuracy = accuracy_of(target_variables(run.state), validation)
@@ -161,7 +161,7 @@ class Training:
         self._epoch_begun, self._begun = now - begin.epoch_seconds, now - begin.seconds
         self._unread: tuple[Any, Array] | None = None
 
-    def take(self, batches: tuple[Batch, ...]) -> None:
+    def take(self, batches: dict[str, Batch]) -> None:
         """Starts a step, and meanwhile reads the info of the step before."""
         self.state, info, finite = self._compiled.step(self.state, self._source_variables, batches)
         self._read()

@@ -20,6 +20,7 @@ from l2t_jax.base import (
     TaskLoss,
     Variables,
     check_batch,
+    with_unlabelled,
 )
 from l2t_jax.losses import accuracy, cross_entropy
 from l2t_jax.networks import output_shapes
@@ -112,7 +113,7 @@ def scratch(
     empty = Variables((), ())
     return Method(
         lambda key, source_variables, batch: method.init(key, empty, batch),
-        lambda state, source_variables, batch: method.step(state, empty, batch),
+        lambda state, source_variables, batch, unlabelled=None: method.step(state, empty, batch),
     )
 
 
@@ -138,11 +139,15 @@ def with_penalties(
 
     Returns:
       A `l2t_jax.Method`: ``init(key, source_variables, batch) -> State`` and
-      ``step(state, source_variables, batch) -> (State, Info)``.
+      ``step(state, source_variables, batch, unlabelled=None) -> (State, Info)``. With
+      ``unlabelled`` images ``[U, H, W, channels]`` the penalties see the outputs for the batch's
+      images and for these; the task's loss sees the batch alone. All ``B + U`` images share one
+      pass, and so a batch norm's statistics.
 
     Raises:
       ValueError: the optimiser needs more than gradients (at once); a penalty does not fit the
-        networks, or batch sizes differ (when ``init`` or ``step`` is called or traced).
+        networks, batch sizes differ, or unlabelled images have another size than the batch's (when
+        ``init`` or ``step`` is called or traced).
 
     Example:
       >>> from l2t_jax.baselines import attention_transfer, distillation
@@ -175,32 +180,39 @@ def with_penalties(
         check_optimizer(optimizer, "optimizer", inner)
         return State(inner, variables.model_state, optimizer.init(inner))
 
-    def step(state: State, source_variables: Variables, batch: Batch) -> tuple[State, Info]:
+    def step(
+        state: State,
+        source_variables: Variables,
+        batch: Batch,
+        unlabelled: Array | None = None,
+    ) -> tuple[State, Info]:
         check_batch(batch)
+        images = with_unlabelled(batch.images, unlabelled)
         # The source is frozen: whoever differentiates a step gets no gradient of its weights.
         frozen = jax.lax.stop_gradient(source_variables)
-        source_outputs = source.apply(frozen, batch.images, train=False)
+        source_outputs = source.apply(frozen, images, train=False)
 
-        def loss(inner: Inner) -> tuple[Array, tuple[Array, dict[str, Array], Outputs]]:
+        def loss(inner: Inner) -> tuple[Array, tuple[Array, dict[str, Array], Array, PyTree]]:
             variables = Variables(inner.params, state.model_state)
-            outputs = target.apply(variables, batch.images, train=True)
-            task = task_loss(outputs.logits, batch.labels)
+            outputs = target.apply(variables, images, train=True)
+            logits = outputs.logits if unlabelled is None else outputs.logits[: len(batch.images)]
+            task = task_loss(logits, batch.labels)
             values = {
                 name: penalty.apply(inner.extra[name], source_outputs, outputs)
                 for name, (_, penalty) in penalties.items()
             }
             total = task + sum(weight * values[name] for name, (weight, _) in penalties.items())
-            return total, (task, values, outputs)
+            return total, (task, values, logits, outputs.model_state)
 
-        (total, (task, values, outputs)), gradient = jax.value_and_grad(loss, has_aux=True)(
-            state.inner
-        )
+        (total, (task, values, logits, model_state)), gradient = jax.value_and_grad(
+            loss, has_aux=True
+        )(state.inner)
         inner, opt_state = apply_gradient(optimizer, gradient, state.opt_state, state.inner)
-        return State(inner, outputs.model_state, opt_state), Info(
+        return State(inner, model_state, opt_state), Info(
             loss=total,
             task_loss=task,
             penalties=values,
-            score=score(outputs.logits, batch.labels),
+            score=score(logits, batch.labels),
             gradient_norm=optax.tree.norm(gradient),
         )
 

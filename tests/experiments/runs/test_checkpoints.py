@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from small import network
 
+from experiments.data.batches import Repeated
 from experiments.data.dataset import Dataset
 from experiments.data.in_memory import InMemory
 from experiments.options import builders
@@ -45,14 +46,18 @@ def training(request):
     source = None if scratch else net.init(jax.random.key(9), np.zeros((1, 4, 4, 3), "f"))
     feed = InMemory(dataset(0, 20), device, batch_size=8, seed=1, augment=True)
     assert feed.steps == STEPS
-    other = InMemory(dataset(0, 20), device, batch_size=8, seed=2, augment=True) if outer else None
+    more = {}
+    if outer:
+        # Fewer batches than the training has, so that they run on from epoch to epoch.
+        other = InMemory(dataset(0, 10), device, batch_size=5, seed=2, augment=True)
+        more["outer_batch"] = Repeated(other, STEPS)
     schedule = loop.Schedule(EPOCHS, lambda epoch: 0.05 / (epoch + 1), seed=0)
     parts = dataset(1, 9), dataset(2, 9)
     batch = jitted.blank(compiled, feed)
     state = jax.eval_shape(compiled.init, jax.random.key(0), source, batch)
-    _, info, _ = jax.eval_shape(compiled.step, state, source, (batch,))
+    _, info, _ = jax.eval_shape(compiled.step, state, source, {"batch": batch})
     return SimpleNamespace(
-        run=partial(loop.train, compiled, source, feed, *parts, schedule, outer=other),
+        run=partial(loop.train, compiled, source, feed, *parts, schedule, more=more),
         state=state,
         info=info,
     )

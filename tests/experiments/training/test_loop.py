@@ -77,7 +77,7 @@ def test_a_step_is_compiled_once_and_takes_the_state_that_it_is_given(monkeypatc
     pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
     assert len(set(pointers)) == len(pointers)  # no memory is given twice
     before = jitted.with_learning_rate(state, 0.1, compiled.devices)
-    state, *_ = compiled.step(before, None, (next(training.epoch(0)),))
+    state, *_ = compiled.step(before, None, {"batch": next(training.epoch(0))})
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.inner))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.opt_state))
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
@@ -111,7 +111,7 @@ def test_every_step_has_the_outer_batch_of_the_second_feed():
         dataset(1, 4),
         dataset(2, 4),
         loop.Schedule(1, lambda epoch: 0.05, seed=0),
-        outer=feeds[1],
+        more={"outer_batch": feeds[1]},
         on_step=lambda number, info: seen.append(info.outer_loss),
     )
     assert len(seen) == steps

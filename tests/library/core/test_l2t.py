@@ -39,10 +39,13 @@ def setting(*, meta_optimizer=None, **options):
     return method, variables, state
 
 
-def virtual_loss(method_state, variables, meta_params, batch, outer_batch, steps, scheme):
+def virtual_loss(
+    method_state, variables, meta_params, batch, outer_batch, steps, scheme, unlabelled=None
+):
     """The outer loss as a plain function of the meta-parameters, written a second time."""
     source, target = small.network((4, 3, 5), classes=4), small.network((6, 4))
-    features = source.apply(variables, batch.images, train=False).features
+    seen = batch.images if unlabelled is None else jnp.concatenate([batch.images, unlabelled])
+    features = source.apply(variables, seen, train=False).features
 
     def outputs(inner, images):
         return target.apply(Variables(inner.params, method_state.model_state), images, train=True)
@@ -53,7 +56,7 @@ def virtual_loss(method_state, variables, meta_params, batch, outer_batch, steps
 
     def matching(inner):
         total = 0.0
-        maps = outputs(inner, batch.images).features
+        maps = outputs(inner, seen).features
         for i, (m, n) in enumerate(PAIRS):
             pooled = features[m].mean((1, 2))
             what, where = meta_params.what[i], meta_params.where[i]
@@ -69,6 +72,7 @@ def virtual_loss(method_state, variables, meta_params, batch, outer_batch, steps
     losses = {
         "two_stage": [matching] * steps + [lambda i: task(i, batch)],
         "bilevel": [lambda i: task(i, batch) + matching(i)] * steps,
+        "matching_only": [matching] * steps,
     }[scheme]
     for loss in losses:
         updates, state = SGD.update(jax.grad(loss)(inner), state, inner)
@@ -80,21 +84,30 @@ def virtual_loss(method_state, variables, meta_params, batch, outer_batch, steps
     "meta_gradient", [l2t_jax.mixed_meta_gradient, l2t_jax.reverse_meta_gradient]
 )
 @pytest.mark.parametrize(
-    ("steps", "scheme", "other_batch"),
-    [(1, "two_stage", False), (2, "two_stage", True), (3, "bilevel", False)],
+    ("steps", "scheme", "other_batch", "extra"),
+    [
+        (1, "two_stage", False, None),
+        (2, "two_stage", True, None),
+        (2, "two_stage", True, 3),
+        (3, "bilevel", False, None),
+        (1, "matching_only", True, 3),
+    ],
 )
 def test_the_meta_gradient_of_a_step_is_that_of_finite_differences(
-    meta_gradient, steps, scheme, other_batch
+    meta_gradient, steps, scheme, other_batch, extra
 ):
     method, variables, state = setting(
         meta_gradient=meta_gradient, unroll_steps=steps, scheme=getattr(l2t_jax, scheme)
     )
     batch, outer = small.batch(3), small.batch(4) if other_batch else None
-    after, info = jax.jit(method.step)(state, variables, batch, outer)
+    unlabelled = extra and small.batch(6).images[:extra]
+    after, info = jax.jit(method.step)(state, variables, batch, outer, unlabelled)
     gradient = after.meta_opt_state
 
     def loss(meta_params):  # from the state after the real step, as the method has it
-        return virtual_loss(after, variables, meta_params, batch, outer or batch, steps, scheme)
+        return virtual_loss(
+            after, variables, meta_params, batch, outer or batch, steps, scheme, unlabelled
+        )
 
     assert float(info.outer_loss) == pytest.approx(float(loss(state.meta_params)), rel=1e-12)
     direction = random_like(gradient, 5)
@@ -143,6 +156,48 @@ def test_the_meta_step_is_taken_in_the_first_of_every_k_iterations():
         setting(meta_every=0)
 
 
+@pytest.mark.parametrize("every", [1, 2])
+def test_no_meta_step_is_taken_before_its_time(every):
+    adam = optax.adam(1e-2)
+    late, variables, state = setting(meta_optimizer=adam, meta_from=2, meta_every=every)
+    always = setting(meta_optimizer=adam, meta_every=every)[0]
+    state = state._replace(iteration=jnp.zeros((), jnp.int32))
+    step = jax.jit(late.step)
+    for number in range(4):
+        before = state
+        state, seen = step(before, variables, small.batch(number))
+        assert bool(seen.meta_step) == (number >= 2 and number % every == 0)
+        if number < 2:
+            chex.assert_trees_all_equal(state.meta_params, before.meta_params)
+        else:
+            expected, _ = always.step(before, variables, small.batch(number))
+            chex.assert_trees_all_close(state, expected, rtol=1e-10, atol=1e-14)
+    with pytest.raises(ValueError, match=r"meta_from.*\(got -1\)"):
+        setting(meta_from=-1)
+
+
+def test_images_without_labels_take_part_in_the_matching_alone():
+    """The real loss is the task's on the batch and the matching's on all images, in one pass."""
+    method, variables, state = setting()
+    batch, extra = small.batch(3), small.batch(6).images[:3]
+    images = jnp.concatenate([batch.images, extra])
+    after, info = jax.jit(method.step)(state, variables, batch, unlabelled=extra)
+    # The same images with labels: what their labels are moves the task's loss alone.
+    labelled = Batch(images, jnp.concatenate([batch.labels, jnp.zeros(3, batch.labels.dtype)]))
+    _, whole = method.step(state, variables, labelled)
+    assert float(info.matching_loss) == pytest.approx(float(whole.matching_loss), rel=1e-12)
+    np.testing.assert_allclose(info.pair_weights, whole.pair_weights, rtol=1e-12)
+    target = small.network((6, 4))
+    outputs = target.apply(Variables(state.inner.params, state.model_state), images, train=True)
+    log = jax.nn.log_softmax(outputs.logits)[: len(batch.labels)]
+    task = -jnp.mean(log[jnp.arange(len(batch.labels)), batch.labels])
+    assert float(info.task_loss) == pytest.approx(float(task), rel=1e-12)
+    chex.assert_trees_all_close(after.model_state, outputs.model_state, rtol=1e-12)
+    for wrong in (extra[:0], extra[:, :-1]):
+        with pytest.raises(ValueError, match="unlabelled images must be"):
+            method.step(state, variables, batch, unlabelled=wrong)
+
+
 def is_inner(part):
     return isinstance(part, l2t_jax.Inner)
 
@@ -165,9 +220,9 @@ def test_no_virtual_matching_steps_equal_plain_training():
         )
 
     plain = l2t_jax.baselines.State(named(state.inner), state.model_state, named(state.opt_state))
-    for seed in (3, 4):
-        state, info = method.step(state, variables, small.batch(seed))
-        plain, plain_info = baseline.step(plain, variables, small.batch(seed))
+    for seed, more in ((3, {}), (4, {"unlabelled": small.batch(6).images})):
+        state, info = method.step(state, variables, small.batch(seed), **more)
+        plain, plain_info = baseline.step(plain, variables, small.batch(seed), **more)
         assert float(info.loss) == pytest.approx(float(plain_info.loss), rel=1e-13)
     chex.assert_trees_all_close(named(state.inner), plain.inner, rtol=1e-12)
     learned, variables, state = setting(unroll_steps=0, meta_optimizer=adam)

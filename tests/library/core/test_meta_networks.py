@@ -11,6 +11,7 @@ from l2t_jax import (
     affine_pairs,
     constant_pairs,
     error_weights,
+    level_pairs,
     pool,
     softmax_channels,
     softmax_pairs,
@@ -83,6 +84,17 @@ def test_a_softmax_over_pairs_keeps_the_total(pooled):
     expected = 2 * np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(where.apply(params, pooled), expected, rtol=1e-12)
     assert np.std(softmax_pairs(kernel_scale=1.0).init(jax.random.key(0), pooled)[0].kernel) > 0
+
+
+def test_a_level_moves_a_fixed_shape_as_a_whole(pooled):
+    where = level_pairs([2.0, 0.5])
+    first = where.init(jax.random.key(0), pooled)
+    np.testing.assert_allclose(where.apply(first, pooled), [[2.0, 0.5]] * 3, rtol=1e-15)
+    moved = where.apply(jnp.array(1.5), pooled)
+    np.testing.assert_allclose(moved, np.log1p(np.exp(1.5)) * np.array([[2.0, 0.5]] * 3))
+    np.testing.assert_array_equal(level_pairs().apply(first, pooled), moved * 0 + 1)
+    with pytest.raises(ValueError, match=r"must have shape \(2,\).*\(3,\)"):
+        level_pairs([1.0, 1.0, 1.0]).apply(first, pooled)
 
 
 def test_where_starts_as_published(pooled):

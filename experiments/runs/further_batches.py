@@ -1,0 +1,117 @@
+"""The images of a step's further batches: those of the outer loss, and those without labels."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..data import digests, image_files, load, splits, unlabelled
+from ..data.batches import Repeated, TrainingData, check_batch_size
+from ..data.dataset import Dataset
+from ..data.image_files import ImageFiles
+from ..options.run_options import RunOptions
+from ..options.train_options import Config
+from ..system.devices import Devices
+from . import inputs
+
+
+class Further(NamedTuple):
+    """The images of one further batch.
+
+    Attributes:
+      images: the images.
+      batch_size: how many of them a step has.
+    """
+
+    images: Dataset | ImageFiles
+    batch_size: int
+
+
+# By the name that `experiments.training.jitted.Compiled.step` has for the batch. The place in this
+# list decides the seed of its order.
+NAMES = ("outer_batch", "unlabelled")
+
+
+def take(
+    config: Config, parts: inputs.Splits, devices: Devices
+) -> tuple[inputs.Splits, dict[str, Further]]:
+    """Takes or reads the images of the further batches that a run's options ask for.
+
+    Args:
+      config: the run's options.
+      parts: the run's data.
+      devices: its devices.
+
+    Returns:
+      The data, of which the training images may be fewer now, and the images of each batch.
+
+    Raises:
+      ValueError: the images cannot be read, do not fit the training images, or are too few.
+      OSError: the images cannot be read.
+    """
+    found: dict[str, Further] = {}
+    if config.entry().learns and config.outer_batch != "same":
+        outer: Dataset | ImageFiles = parts.train
+        if config.outer_batch == "validation":
+            outer = parts.validation
+        elif config.outer_batch == "held-out":
+            train, outer = splits.hold_out(parts.train, config.outer_fraction, config.seed)
+            check_batch_size(config.batch_size, len(train.labels), kind="remaining training")
+            parts = parts._replace(train=train)
+        found["outer_batch"] = _checked(
+            Further(outer, config.outer_batch_size or config.batch_size),
+            "--outer-batch-size",
+            {"other": "training", "held-out": "held-out"}.get(config.outer_batch, "validation"),
+            devices,
+        )
+    if config.unlabelled is not None:
+        images = unlabelled.load(
+            config.unlabelled, config.data_dir, config.image_size, config.crop_share
+        )
+        shape = parts.train.image_shape
+        inputs.check_shape(images, shape, f"--unlabelled {config.unlabelled}", "the training part")
+        if isinstance(images, ImageFiles):
+            if isinstance(parts.train, Dataset):
+                (images,) = load.in_memory(images)
+            else:
+                image_files.check([images])
+        size = config.unlabelled_batch_size or config.batch_size
+        found["unlabelled"] = _checked(
+            Further(images, size), "--unlabelled-batch-size", "unlabelled", devices
+        )
+    return parts, found
+
+
+def recorded(further: dict[str, Further]) -> dict[str, str]:
+    """What a run's config.json has about them: a digest of the images without labels."""
+    if "unlabelled" not in further:
+        return {}
+    return {"unlabelled_sha256": digests.of_images([further["unlabelled"].images])}
+
+
+@contextlib.contextmanager
+def feeds(
+    config: RunOptions, further: dict[str, Further], devices: Devices, steps: int
+) -> Iterator[dict[str, TrainingData]]:
+    """The batches, with as many steps an epoch as the training has. On exit all workers end."""
+    with contextlib.ExitStack() as stack:
+        found: dict[str, TrainingData] = {}
+        seeds = inputs.seeds(config.seed, 1 + len(NAMES))[1:]
+        for name, seed in zip(NAMES, seeds, strict=True):
+            if name not in further:
+                continue
+            images, size = further[name]
+            epochs = config.epochs * steps // max(len(images.labels) // size, 1) + 2
+            feed = stack.enter_context(
+                inputs.training_data(config, images, devices, seed, batch_size=size, epochs=epochs)
+            )
+            found[name] = Repeated(feed, steps)
+        yield found
+
+
+def _checked(further: Further, option: str, kind: str, devices: Devices) -> Further:
+    """The same, if a batch of it can be made."""
+    check_batch_size(further.batch_size, len(further.images.labels), option, kind)
+    devices.check_batch_size(further.batch_size, option)
+    return further
