@@ -22,6 +22,7 @@ import numpy as np
 import optax
 
 from .options.checks import check_can_be_written
+from .system import precision
 from .timing import loop_rate, programs
 from .timing.programs import MATRICES, MODES, PLAIN, Program, Setting, iteration
 
@@ -29,6 +30,12 @@ from .timing.programs import MATRICES, MODES, PLAIN, Program, Setting, iteration
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures, prints the table, and writes the figures to --json."""
     options, chosen = parse(arguments)
+    with precision.products(options.precision):
+        return compared(options, chosen)
+
+
+def compared(options: argparse.Namespace, chosen: Setting) -> int:
+    """Measures under the precision that was asked for."""
     pairs = len(chosen.pairs)
     wanted = [(mode, 2, pairs) for mode in options.modes]
     wanted += [(options.sweep, steps, pairs) for steps in options.steps]
@@ -173,8 +180,8 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Setting]
         "--batch", type=positive, default=32, metavar="N", help="images in one step (default: 32)"
     )
     parser.add_argument(
-        "--precision", choices=["float32", "bfloat16"], default="float32",
-        help="type of the convolutions' operands (default: float32)",
+        "--precision", choices=list(precision.PRODUCTS), default="float32",
+        help="type of the products' operands; bfloat16: of convolutions (default: float32)",
     )  # fmt: skip
     parser.add_argument(
         "--repeats", type=positive, default=5, metavar="N",

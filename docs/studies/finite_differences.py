@@ -2,11 +2,13 @@
 
     python docs/studies/finite_differences.py WEIGHTS IMAGES
     python docs/studies/finite_differences.py WEIGHTS IMAGES --batch 64 --exact
+    python docs/studies/finite_differences.py WEIGHTS IMAGES --rounded
 
 ResNet-32 → VGG-9 with batch norm of a quarter of its width, 15 pairs, T = 2, learning rate 0.1, SGD
 with momentum 0.9 and weight decay 1e-4. The reference is the exact meta-gradient of the same state
 in float64. With --exact only the exact one in float32 is compared, alone and as a mean over the
-meta-gradients of eight batches.
+meta-gradients of eight batches. With --rounded it is compared with operands of all products rounded
+as an accelerator rounds them unless it is told not to.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from rounded_products import BITS, rounded
 
 import l2t_jax
 from l2t_jax import pytorch
@@ -45,6 +48,7 @@ def main() -> None:
     parser.add_argument("images", type=Path)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--exact", action="store_true")
+    parser.add_argument("--rounded", action="store_true")
     options = parser.parse_args()
     size = options.batch
     data = np.load(options.images)
@@ -62,8 +66,8 @@ def main() -> None:
     state_dict = pytorch.find_state_dict(pytorch.read(options.weights.read_bytes()))
     variables = cast(pytorch.from_torch(state_dict, like), "float32")
 
-    def stepper(meta_gradient):
-        """A step whose meta-parameters move by the meta-gradient itself."""
+    def stepper(meta_gradient, change=lambda step: step):
+        """A step, changed as asked, whose meta-parameters move by the meta-gradient itself."""
         method = l2t_jax.l2t(
             source,
             target,
@@ -72,7 +76,7 @@ def main() -> None:
             meta_optimizer=optax.sgd(1.0),
             meta_gradient=meta_gradient,
         )
-        step = jax.jit(method.step)
+        step = jax.jit(change(method.step))
 
         def taken(state, number, dtype):
             given = cast(state, dtype), cast(variables, dtype), batch(number, dtype)
@@ -102,6 +106,12 @@ def main() -> None:
 
     for number, each in states.items():
         tell(number, "exact, float32", exact(each, number, "float32")[1])
+    if options.rounded:
+        for kind, bits in BITS.items():
+            _, taken = stepper(l2t_jax.mixed_meta_gradient, partial(rounded, bits=bits))
+            for number, each in states.items():
+                tell(number, f"products of {kind}", taken(each, number, "float32")[1])
+        return
     if options.exact:
         for number, each in states.items():
             means = [

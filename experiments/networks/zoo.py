@@ -19,6 +19,7 @@ from l2t_jax.models.vit import SIZES
 from l2t_jax.pytorch import from_torch, to_torch
 
 from ..system.files import replacing
+from ..system.precision import operands
 
 NAMES = (
     "resnetN with N = 18, 34, 50, 101, 152 (ImageNet form) or another 6n+2 (CIFAR form), "
@@ -38,7 +39,7 @@ def network(name: str, classes: int, precision: str = "float32") -> Network:
       name: as in `NAMES`. A depth that both forms of ResNet have means the ImageNet form, as in the
         published code. ``cifar-resnet50`` means the CIFAR form.
       classes: number of logits.
-      precision: type to which the convolutions' operands are rounded.
+      precision: as in `experiments.system.precision`.
 
     Returns:
       The network.
@@ -60,22 +61,24 @@ def find(name: str, precision: str = "float32") -> Callable[[int], Network]:
     """
     match = re.fullmatch(r"(vit)_([a-z]+)_patch(\d{1,4})", name)
     if match is not None and match[2] in SIZES and int(match[3]) > 0:
-        if precision != "float32":
-            raise ValueError(f"--precision must be float32 for {name} (got {precision})")
+        if operands(precision) is not None:
+            raise ValueError(
+                f"--precision must be float32 or tensorfloat32 for {name} (got {precision})"
+            )
         return partial(vit, match[2], patch=int(match[3]))
     match = re.fullmatch(r"(vgg)(\d{1,4})(_bn)?(?:_w(\d{1,4}))?", name) or re.fullmatch(
         r"(cifar-resnet|resnet)(\d{1,4})(_bn)?()", name
     )
     if match is not None:
         form, depth, batch_norm = match[1], int(match[2]), match[3] is not None
-        operands = None if precision == "float32" else precision
+        rounded = operands(precision)
         width = int(match[4] or 64)
         if form == "vgg" and depth in VGG_STAGES and width > 0:
-            return partial(vgg, depth, batch_norm=batch_norm, width=width, operands=operands)
+            return partial(vgg, depth, batch_norm=batch_norm, width=width, operands=rounded)
         if form == "resnet" and depth in IMAGENET_STAGES and not batch_norm:
-            return partial(imagenet_resnet, depth, operands=operands)
+            return partial(imagenet_resnet, depth, operands=rounded)
         if form != "vgg" and depth >= 8 and depth % 6 == 2 and not batch_norm:
-            return partial(cifar_resnet, depth, operands=operands)
+            return partial(cifar_resnet, depth, operands=rounded)
     raise ValueError(f"a network must be {NAMES} (got {name})")
 
 

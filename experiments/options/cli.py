@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from ..system import precision
 from ..system.errors import InterruptedRunError, RunFailedError
 from .checks import flag
 
@@ -52,7 +53,9 @@ def run(
     """
     words = sys.argv[1:] if args is None else args
     try:
-        return main(parse(options, prog, [word for word in words if word != DEBUG], hint))
+        parsed = parse(options, prog, [word for word in words if word != DEBUG], hint)
+        with precision.products(getattr(parsed, "precision", "float32")):
+            return main(parsed)
     except (ValueError, OSError, RunFailedError, InterruptedRunError, KeyboardInterrupt) as error:
         if DEBUG in words:
             traceback.print_exc()

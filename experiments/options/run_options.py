@@ -12,6 +12,7 @@ from tyro.conf import arg
 
 from ..data.load import check_exists
 from ..data.public_sets import is_public
+from ..system import precision
 from .checks import at_least, check_ranges, finite
 from .descriptions import CROP_SHARE, CROP_SHARE_DEFAULT, DATA, IMAGE_SIZE, DataDir
 
@@ -76,9 +77,12 @@ class RunOptions(ABC):
     momentum: float = 0.9
     #: Weight decay of SGD. It is coupled, which means that it is added to the gradients.
     weight_decay: float = 1e-4
-    #: Type that the operands of the networks' convolutions are rounded to. Weights, batch norms,
-    #: losses and all else stay float32. bfloat16 is faster on most accelerators.
-    precision: Literal["float32", "bfloat16"] = "float32"
+    #: Type that the operands of products are rounded to.
+    #: - float32: not at all, on every device.
+    #: - tensorfloat32: to 10 bits on a GPU; as exact or better elsewhere. It is faster there.
+    #: - bfloat16: to 7 bits, in the networks' convolutions. All else is as with float32. It is the
+    #: fastest on most accelerators.
+    precision: precision.Name = "float32"
     #: Seed of the initialisation, the batches, the augmentation and the held-out parts.
     seed: int = 0
     #: Folder for config, metrics, checkpoints, weights and pictures. It must be new or empty, or

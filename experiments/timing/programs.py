@@ -14,6 +14,7 @@ from l2t_jax.models import cifar_resnet, imagenet_resnet, vgg
 from l2t_jax.pairs import Pair
 
 from ..options.builders import decayed_adam, decayed_sgd
+from ..system.precision import operands as operands_of
 
 SGD, ADAM = decayed_sgd(0.01), decayed_adam()
 MODES = {
@@ -53,12 +54,12 @@ def setting(name: str, precision: str) -> Setting:
     Args:
       name: ``small`` for ResNet-32 to VGG-9-BN at 32x32, ``large`` for ResNet-34 to ResNet-18 at
         224x224.
-      precision: of the convolutions' operands, ``float32`` or ``bfloat16``.
+      precision: as in `experiments.system.precision`.
 
     Returns:
       The setting.
     """
-    operands = None if precision == "float32" else precision
+    operands = operands_of(precision)
     if name == "small":
         return Setting(
             "VGG-9-BN target, ResNet-32 source",

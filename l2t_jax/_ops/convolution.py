@@ -13,6 +13,11 @@ CPU, matrix products over shifted slices; elsewhere XLA's own convolutions.
 
 Where ``operands`` names a narrower type, each of them rounds its two arguments to that type, and
 accumulates and returns the type that came: all that is kept between them is as wide as before.
+
+Accelerators round the operands of float32 products by default; ``precision`` says how much they
+may. It is a parameter of the primitives, taken from `jax.default_matmul_precision` where a
+convolution is written, as JAX's own products do: when a program is lowered, that context has long
+been left.
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.export import is_symbolic_dim
@@ -38,6 +44,10 @@ from l2t_jax._typing import Array, Size
 CHANNELS, SMALL_MAP = 128, 9
 # With more values than this, slices are written by rows of the kernel, to save memory.
 SLICES = 2**22
+
+
+# As `jax.default_matmul_precision` names it; None for the platform's own.
+Precision = str | None
 
 
 class Window(NamedTuple):
@@ -91,7 +101,8 @@ def convolve(
       strides: of the two image axes.
       padding: zeros (before, after) each of them.
       operands: type that images and kernel are rounded to, and in every derivative likewise its
-        two arguments; as they are if None.
+        two arguments; as they are if None. What is rounded so is not rounded any further; all else
+        has the precision of `jax.default_matmul_precision`.
 
     Returns:
       ``[B, H', W', O]``, of the images' type.
@@ -109,27 +120,34 @@ def convolve(
         (images.shape[1], images.shape[2]),
     )
     name = None if operands is None else jnp.dtype(operands).name
-    return conv_p.bind(images, kernel, window=window, operands=name)
+    asked = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    precision = asked if name is None else None
+    return conv_p.bind(images, kernel, window=window, operands=name, precision=precision)
 
 
-def native_conv(images: Array, kernel: Array, *, window: Window, operands: str | None) -> Array:
+def native_conv(
+    images: Array, kernel: Array, *, window: Window, operands: str | None, precision: Precision
+) -> Array:
     wide, (images, kernel) = rounded(operands, images, kernel)
     if is_product(window):
-        return jnp.matmul(images, kernel[0, 0], preferred_element_type=wide)
+        return jnp.matmul(images, kernel[0, 0], precision=precision, preferred_element_type=wide)
     return lax.conv_general_dilated(
         images,
         kernel,
         window.strides,
         window.padding,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=precision,
         preferred_element_type=wide,
     )
 
 
-def native_spread(outputs: Array, kernel: Array, *, window: Window, operands: str | None) -> Array:
+def native_spread(
+    outputs: Array, kernel: Array, *, window: Window, operands: str | None, precision: Precision
+) -> Array:
     wide, (outputs, kernel) = rounded(operands, outputs, kernel)
     if is_product(window):
-        return jnp.matmul(outputs, kernel[0, 0].T, preferred_element_type=wide)
+        return jnp.matmul(outputs, kernel[0, 0].T, precision=precision, preferred_element_type=wide)
     before = [size - 1 - low for size, (low, _) in zip(window.size, window.padding, strict=True)]
     after = [
         image + size - 1 - spaced - low
@@ -144,14 +162,19 @@ def native_spread(outputs: Array, kernel: Array, *, window: Window, operands: st
         list(zip(before, after, strict=True)),
         lhs_dilation=window.strides,
         dimension_numbers=("NHWC", "HWOI", "NHWC"),
+        precision=precision,
         preferred_element_type=wide,
     )
 
 
-def native_taps(images: Array, outputs: Array, *, window: Window, operands: str | None) -> Array:
+def native_taps(
+    images: Array, outputs: Array, *, window: Window, operands: str | None, precision: Precision
+) -> Array:
     wide, (images, outputs) = rounded(operands, images, outputs)
     if is_product(window):
-        product = jnp.einsum("bhwi,bhwo->io", images, outputs, preferred_element_type=wide)
+        product = jnp.einsum(
+            "bhwi,bhwo->io", images, outputs, precision=precision, preferred_element_type=wide
+        )
         return product[None, None]
     padding = [
         (low, size - 1 + spaced - image - low)
@@ -166,6 +189,7 @@ def native_taps(images: Array, outputs: Array, *, window: Window, operands: str 
         padding,
         rhs_dilation=window.strides,
         dimension_numbers=("CHWN", "IHWO", "HWNC"),
+        precision=precision,
         preferred_element_type=wide,
     )
 
@@ -192,9 +216,12 @@ def few_channels(kernel: Array, window: Window) -> bool:
 
 
 def on_cpu(form: Callable[..., Array]) -> Callable[..., Array]:
-    """A CPU's form of a product: it rounds too, but computes in the wide type."""
+    """A CPU's form of a product: it rounds to ``operands`` too, but computes in the wide type."""
 
-    def computed_wide(*arrays: Array, window: Window, operands: str | None) -> Array:
+    def computed_wide(
+        *arrays: Array, window: Window, operands: str | None, precision: Precision
+    ) -> Array:
+        del precision  # a CPU rounds nothing
         if operands is not None:
             # Not to that type and back, which XLA takes the freedom to leave out.
             narrow = jnp.finfo(operands)
@@ -207,7 +234,7 @@ def on_cpu(form: Callable[..., Array]) -> Callable[..., Array]:
 @on_cpu
 def cpu_conv(images: Array, kernel: Array, *, window: Window) -> Array:
     if few_channels(kernel, window):
-        return native_conv(images, kernel, window=window, operands=None)
+        return native_conv(images, kernel, window=window, operands=None, precision=None)
     slices = shifted(images, window, range(window.size[0]))
     return slices @ kernel.reshape(-1, kernel.shape[3])
 
@@ -215,7 +242,7 @@ def cpu_conv(images: Array, kernel: Array, *, window: Window) -> Array:
 @on_cpu
 def cpu_spread(outputs: Array, kernel: Array, *, window: Window) -> Array:
     if few_channels(kernel, window):
-        return native_spread(outputs, kernel, window=window, operands=None)
+        return native_spread(outputs, kernel, window=window, operands=None, precision=None)
     batch, inputs = outputs.shape[0], kernel.shape[2]
     images = jnp.zeros((batch, *window.images, inputs), outputs.dtype)
     for rows in parts(window, batch * inputs):

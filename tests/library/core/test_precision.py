@@ -1,5 +1,7 @@
 """Networks that compute in half of float32: what the method makes and sums is wide."""
 
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ import small
 import l2t_jax
 from l2t_jax import Batch, Network, baselines
 from l2t_jax.adapters import from_linen
+from l2t_jax.models import cifar_resnet, vgg
 
 pytestmark = [pytest.mark.usefixtures("quickly_compiled"), pytest.mark.slow]
 
@@ -156,3 +159,49 @@ def test_the_meta_gradient_is_that_of_the_rounded_features():
     for a, b in zip(*map(jax.tree.leaves, ends), strict=True):
         assert a.dtype == jnp.float32
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("mode", ["mixed", "low_memory", "reverse", "finite_difference"])
+def test_on_accelerators_every_product_of_a_step_is_as_exact_as_asked(mode):
+    """In programs lowered for them: the forward passes, and all derivatives of every order."""
+    source, target = cifar_resnet(8, classes=5), vgg(9, classes=3, width=4)
+    penalty = baselines.distillation()
+    learning = l2t_jax.l2t(
+        source,
+        target,
+        PAIRS,
+        optimizer=optax.sgd(0.1, momentum=0.9),
+        meta_optimizer=optax.adam(1e-3),
+        meta_gradient=getattr(l2t_jax, f"{mode}_meta_gradient"),
+    )
+    rival = baselines.with_penalties(
+        source, target, {"lwf": (1.0, penalty)}, optimizer=optax.sgd(0.1)
+    )
+    given = Batch(
+        jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32), jax.ShapeDtypeStruct((2,), jnp.int32)
+    )
+    variables = jax.eval_shape(source.init, jax.random.key(0), given.images)
+
+    def products(precision: str | None, platform: str, method) -> set[str]:
+        """What the products say of their precision."""
+        state = jax.eval_shape(method.init, jax.random.key(1), variables, given)
+
+        def step(*given):
+            with jax.default_matmul_precision(precision):
+                return method.step(*given)
+
+        lowered = jax.jit(step).trace(state, variables, given).lower(lowering_platforms=(platform,))
+        found = [
+            re.sub(r"#stablehlo<precision (\w+)>", r"\1", line).partition("precision")[2]
+            for line in lowered.as_text().splitlines()
+            if re.search(r"stablehlo\.(dot_general|convolution)", line)
+        ]
+        assert len(found) > 30
+        return {re.findall(r"\[(\w+, \w+)\]", words + "[none, none]")[0] for words in found}
+
+    for platform in ("tpu", "cuda"):
+        assert products("float32", platform, learning) == {"HIGHEST, HIGHEST"}
+        # Resizing is exact whatever is asked, as `jax.image.resize` is.
+        asked = {"HIGH, HIGH", "HIGHEST, HIGHEST"}
+        assert products("tensorfloat32", platform, learning) == asked
+    assert products("float32", "tpu", rival) == {"HIGHEST, HIGHEST"}
