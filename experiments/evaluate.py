@@ -32,6 +32,7 @@ from .options.descriptions import (
     DataDir,
     ForwardBatch,
 )
+from .reporting import confusion
 from .runs import inputs, trained_network
 from .system import devices
 from .training import evaluation
@@ -43,7 +44,7 @@ DATA_HELP = f"""Labelled images, for --weights. Of a public set the test images 
 
 @dataclass(frozen=True)
 class Options:
-    """Print the accuracy of a trained network on labelled images.
+    """Print the accuracy of a trained network on labelled images, and that of each class.
 
     The network is that of a run (RUN DATA), or weights (--network, --weights, --data):
     - A run knows its classes' names. Classes are matched by name, and some may be missing.
@@ -103,6 +104,11 @@ class Options:
     predictions: Annotated[
         Path | None, arg(metavar="FILE.npz", help_behavior_hint="(default: not written)")
     ] = None
+    #: File to write the confusion matrix to: how many images of each class are taken for which.
+    #: It becomes a table or a picture, as its name says.
+    confusion: Annotated[
+        Path | None, arg(metavar="FILE.csv|FILE.png", help_behavior_hint="(default: not written)")
+    ] = None
 
 
 class Subject(NamedTuple):
@@ -121,7 +127,7 @@ class Subject(NamedTuple):
 
 
 def main(options: Options) -> int:
-    """Evaluates, and prints how many images are right, of how many, and the share."""
+    """Evaluates, prints how many images are right, in all and by class, and writes the files."""
     check(options)
     subject = of_weights(options) if options.run is None else of_run(options, options.run)
     images = subject.images
@@ -139,6 +145,15 @@ def main(options: Options) -> int:
     print(f"{right} of {total} right: {100 * right / total:.2f} %{subject.how}")
     for warning in few_images.of_count("labelled", total):
         print(f"warning: {warning}")
+    matrix = confusion.count(images.labels, predictions, len(images.classes))
+    for line in confusion.by_class(matrix, images.classes):
+        print(line)
+    if options.confusion is not None:
+        if options.confusion.suffix == ".csv":
+            confusion.write(options.confusion, matrix, images.classes)
+        else:
+            title = f"{right} of {total} right, {100 * right / total:.1f} %"
+            confusion.draw(options.confusion, matrix, images.classes, title)
     if options.predictions is not None:
         classes = np.array(images.classes, np.str_)
         np.savez_compressed(options.predictions, predictions=predictions, classes=classes)
@@ -157,6 +172,9 @@ def check(options: Options) -> None:
     check_can_be_written("predictions", options.predictions)
     if options.predictions is not None and options.predictions.suffix != ".npz":
         raise ValueError(f"--predictions must end in .npz (got {options.predictions})")
+    check_can_be_written("confusion", options.confusion)
+    if options.confusion is not None and options.confusion.suffix not in (".csv", ".png"):
+        raise ValueError(f"--confusion must end in .csv or .png (got {options.confusion})")
     own = ("network", "weights", "data", "image_size", "crop_share")
     given = [flag(name) for name in own if getattr(options, name) is not None]
     if options.run is not None:

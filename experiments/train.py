@@ -11,8 +11,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from l2t_jax import Batch, MetaNetwork, output_shapes, with_standard_features
+from l2t_jax import (
+    Batch,
+    MetaNetwork,
+    Network,
+    Outputs,
+    Variables,
+    output_shapes,
+    with_standard_features,
+)
 from l2t_jax.pairs import Pair
 
 from .networks import sources, zoo
@@ -123,8 +132,19 @@ def standardised(
     source: sources.Sources, splits: inputs.Splits, everywhere: devices.Devices
 ) -> sources.Sources:
     """Sources whose channels have mean 0 and deviation 1 over the training images."""
-    found = feature_statistics.measure(source.network, source.variables, splits.train, everywhere)
-    return source._replace(network=with_standard_features(source.network, *found))
+    network, variables = source.network, source.variables
+    found = feature_statistics.measure(network, variables, splits.train, everywhere)
+
+    # The statistics are variables, not constants: one program serves runs on other images too.
+    def apply(variables: Variables, images: Array, *, train: bool) -> Outputs:
+        params, statistics = variables.params
+        standard = with_standard_features(network, *statistics)
+        return standard.apply(Variables(params, variables.model_state), images, train=train)
+
+    return source._replace(
+        network=Network(network.init, apply),
+        variables=Variables((variables.params, tuple(found)), variables.model_state),
+    )
 
 
 def with_weights(parts: Parts, config: Config) -> Parts:

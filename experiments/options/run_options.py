@@ -16,8 +16,10 @@ from ..system import precision
 from .checks import at_least, check_ranges, finite
 from .descriptions import CROP_SHARE, CROP_SHARE_DEFAULT, DATA, IMAGE_SIZE, DataDir
 
-# Options that the figures do not depend on: where files are, what it runs on, how it is kept.
+# Options that the figures do not depend on: where files are, what it runs on, how it is kept. A
+# preset's values count, not its name.
 PLACES = {
+    "preset",
     *("run_dir", "data_dir", "coordinator", "processes", "process", "workers"),
     *("resume", "checkpoint_minutes"),
 }

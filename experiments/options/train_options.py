@@ -11,7 +11,7 @@ from tyro.conf import arg
 
 from ..data.load import check_exists
 from ..data.public_sets import is_public
-from . import methods, tasks
+from . import methods, presets, tasks
 from .checks import at_least, check_ranges, finite, flag
 from .descriptions import NETWORKS, WEIGHTS
 from .run_options import RunOptions
@@ -43,6 +43,12 @@ class Choice:
         str | None, arg(metavar="TASK", help=TASK_HELP, help_behavior_hint="(default: none)")
     ] = None
 
+    #: Settings that the other options begin with.
+    #: - paper: those of the paper.
+    #: - recommended: what was found since, for fm and l2t-ww on small images: a longer horizon, an
+    #: outer loss on held-out images, standard channels. Train l2t-ww first, then fm with
+    #: --weights-from.
+    preset: presets.Name = "paper"
     source: Annotated[tuple[str, ...], arg(metavar="NETWORK ...", help=SOURCE_HELP)] = ("resnet32",)
     source_weights: Annotated[
         tuple[Path, ...],
@@ -101,7 +107,7 @@ class Config(RunOptions, Choice):
     )
     #: Number of them in one step, besides those of --batch-size.
     unlabelled_batch_size: Annotated[
-        int | None, arg(metavar="N", help_behavior_hint="(default: as --batch-size)")
+        int | None, arg(metavar="N", help_behavior_hint="(default: --batch-size, or all)")
     ] = None
     #: Factor of the attention transfer's loss of at and lwf+at. The loss is a mean over images and
     #: positions, so one pair adds at most 2/positions times this factor. The default is that of its
@@ -135,7 +141,7 @@ class Config(RunOptions, Choice):
     outer_batch: Literal["same", "other", "held-out", "validation"] = "same"
     #: Number of images in the outer batch, unless it is the same.
     outer_batch_size: Annotated[
-        int | None, arg(metavar="N", help_behavior_hint="(default: as --batch-size)")
+        int | None, arg(metavar="N", help_behavior_hint="(default: --batch-size, or all)")
     ] = None
     #: Share of each class's training images that --outer-batch held-out sets aside.
     outer_fraction: float = 0.2
@@ -165,11 +171,17 @@ class Config(RunOptions, Choice):
     scheme: Literal["two-stage", "bilevel", "matching-only"] = "two-stage"
 
     def with_presets(self) -> Config:
-        """The defaults that ``task`` sets; raises a ValueError if there is no such task."""
-        if self.task is None:
-            return Config()
-        preset = tasks.settings(self.task, same_stage=self.entry().pairs == "one-to-one")
-        return replace(Config(), task=self.task, **preset)
+        """The defaults that ``preset`` and ``task`` set.
+
+        Raises:
+          ValueError: there is no such task or method.
+        """
+        wanted = presets.settings(self.preset, self.method)
+        if self.task is not None:
+            same_stage = self.entry().pairs == "one-to-one"
+            # A task's pairs are those that the paper matches.
+            wanted |= tasks.settings(self.task, same_stage=same_stage)
+        return replace(Config(), task=self.task, preset=self.preset, **wanted)
 
     def check(self) -> None:
         """Raises a ValueError for values outside their range, before anything is read."""

@@ -59,12 +59,9 @@ def take(
             train, outer = splits.hold_out(parts.train, config.outer_fraction, config.seed)
             check_batch_size(config.batch_size, len(train.labels), kind="remaining training")
             parts = parts._replace(train=train)
-        found["outer_batch"] = _checked(
-            Further(outer, config.outer_batch_size or config.batch_size),
-            "--outer-batch-size",
-            {"other": "training", "held-out": "held-out"}.get(config.outer_batch, "validation"),
-            devices,
-        )
+        kind = {"other": "training"}.get(config.outer_batch, config.outer_batch)
+        asked = "--outer-batch-size", config.outer_batch_size
+        found["outer_batch"] = _sized(outer, asked, kind, config.batch_size, devices)
     if config.unlabelled is not None:
         images = unlabelled.load(
             config.unlabelled, config.data_dir, config.image_size, config.crop_share
@@ -76,10 +73,8 @@ def take(
                 (images,) = load.in_memory(images)
             else:
                 image_files.check([images])
-        size = config.unlabelled_batch_size or config.batch_size
-        found["unlabelled"] = _checked(
-            Further(images, size), "--unlabelled-batch-size", "unlabelled", devices
-        )
+        asked = "--unlabelled-batch-size", config.unlabelled_batch_size
+        found["unlabelled"] = _sized(images, asked, "unlabelled", config.batch_size, devices)
     return parts, found
 
 
@@ -110,8 +105,24 @@ def feeds(
         yield found
 
 
-def _checked(further: Further, option: str, kind: str, devices: Devices) -> Further:
-    """The same, if a batch of it can be made."""
-    check_batch_size(further.batch_size, len(further.images.labels), option, kind)
-    devices.check_batch_size(further.batch_size, option)
-    return further
+def _sized(
+    images: Dataset | ImageFiles,
+    asked: tuple[str, int | None],
+    kind: str,
+    batch_size: int,
+    devices: Devices,
+) -> Further:
+    """The images with the batch size that was asked for, or else with that of the training.
+
+    Where there are fewer images than that, the batch has as many of them as the devices can divide.
+
+    Raises:
+      ValueError: there are too few images, or the devices cannot divide the batch.
+    """
+    option, size = asked
+    count = len(images.labels)
+    if size is None:
+        size = min(batch_size, max(count // devices.number, 1) * devices.number)
+    check_batch_size(size, count, option, kind)
+    devices.check_batch_size(size, option)
+    return Further(images, size)

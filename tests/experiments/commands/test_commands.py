@@ -67,10 +67,15 @@ def test_a_source_is_trained_saved_and_evaluated(source, capsys, tmp_path):
     assert result["test_accuracy"] > 0.9
     capsys.readouterr()
     options = ("--network", "resnet8", "--weights", source, "--data", "digits", "--image-size", 8)
-    assert run_evaluate(*options, "--predictions", tmp_path / "p.npz") == 0
-    line = capsys.readouterr().out
+    files = ("--predictions", tmp_path / "p.npz", "--confusion", tmp_path / "c.csv")
+    assert run_evaluate(*options, *files) == 0
+    line, _, heading, *by_class = capsys.readouterr().out.splitlines()
     right = int(line.split()[0])
     assert line.startswith(f"{right} of 1797 right: ")
+    assert heading.startswith("class ")
+    assert sum(int(each.split()[3]) for each in by_class) == right
+    counts = np.loadtxt(tmp_path / "c.csv", delimiter=",", skiprows=1, usecols=range(1, 11))
+    assert (counts.trace(), counts.sum()) == (right, 1797)
     assert right > 0.9 * 1797
     assert np.load(tmp_path / "p.npz")["predictions"].shape == (1797,)
 

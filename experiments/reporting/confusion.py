@@ -1,0 +1,93 @@
+"""What is taken for what: accuracies by class, and the confusion matrix."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+matplotlib.use("Agg")
+
+# With more classes, only so many of the worst are listed.
+LISTED = 20
+# With more classes, the picture has no numbers in its cells.
+NUMBERED = 15
+
+
+def count(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
+    """How many images of each class are taken for each.
+
+    Args:
+      labels: the images' classes, ``[N]``.
+      predictions: what they are taken for, ``[N]``.
+      classes: number of classes.
+
+    Returns:
+      Counts, ``[classes, classes]``: a row for each true class, a column for each prediction.
+    """
+    matrix = np.zeros((classes, classes), np.int64)
+    np.add.at(matrix, (labels, predictions), 1)
+    return matrix
+
+
+def by_class(matrix: np.ndarray, classes: Sequence[str]) -> list[str]:
+    """A line for each class that has images, the worst first: its accuracy, and its confusion.
+
+    Args:
+      matrix: from `count`.
+      classes: the classes' names.
+
+    Returns:
+      A heading and at most `LISTED` lines; nothing if there is but one class.
+    """
+    totals, right = matrix.sum(axis=1), np.diag(matrix)
+    there = np.flatnonzero(totals)
+    if len(there) < 2:
+        return []
+    worst = there[np.argsort(right[there] / totals[there], kind="stable")]
+    shown = worst[:LISTED]
+    width = max(len("class"), *(len(classes[c]) for c in shown))
+    lines = [f"{'class':{width}}  accuracy   right of  most often taken for"]
+    for c in shown:
+        others = np.where(np.arange(len(classes)) == c, 0, matrix[c])
+        most = int(others.argmax())
+        taken = f"{classes[most]} ({others[most]})" if others[most] else "-"
+        share = f"{100 * right[c] / totals[c]:.1f} %"
+        lines.append(f"{classes[c]:{width}}  {share:>8}  {right[c]:>6} {totals[c]:<5}  {taken}")
+    if len(worst) > LISTED:
+        lines.append(f"... and {len(worst) - LISTED} classes with a higher accuracy")
+    return lines
+
+
+def write(path: Path, matrix: np.ndarray, classes: Sequence[str]) -> None:
+    """Writes the counts as CSV, with the classes' names as heading and as first column."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["true \\ predicted", *classes])
+        table.writerows([name, *map(int, row)] for name, row in zip(classes, matrix, strict=True))
+
+
+def draw(path: Path, matrix: np.ndarray, classes: Sequence[str], title: str) -> None:
+    """Draws the matrix. The colours are shares of each class; the numbers are counts."""
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = matrix / np.maximum(totals, 1)
+    side = min(max(4.5, 0.5 * len(classes)), 20)
+    figure = Figure(figsize=(side + 1.5, side + 0.5), layout="constrained")
+    axes = figure.subplots()
+    picture = axes.imshow(100 * shares, vmin=0, vmax=100, cmap="Blues")
+    if len(classes) <= NUMBERED:
+        for (row, column), number in np.ndenumerate(matrix):
+            if number:
+                dark = shares[row, column] > 0.5
+                colour = "white" if dark else "black"
+                axes.text(column, row, str(number), ha="center", va="center", color=colour)
+    size = 10 if len(classes) <= 20 else max(3.0, 200 / len(classes))
+    axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=size)
+    axes.set_yticks(range(len(classes)), classes, fontsize=size)
+    axes.set(xlabel="taken for", ylabel="class", title=title)
+    figure.colorbar(picture, ax=axes, label="share of the class, %", shrink=0.8)
+    figure.savefig(path, dpi=120)
