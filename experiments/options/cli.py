@@ -10,14 +10,16 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 
 from ..system import precision
 from ..system.errors import InterruptedRunError, RunFailedError
+from . import config_file
 from .checks import flag
 
 Options = TypeVar("Options")
@@ -27,6 +29,7 @@ PACKAGE = __package__.partition(".")[0]
 
 # Every command has this option, at any place.
 DEBUG = "--debug"
+CONFIG = "--config"
 HELP = f"Add {DEBUG} to see where in the program an error was raised."
 
 
@@ -85,6 +88,8 @@ def kind_and_code(error: BaseException) -> tuple[str, int]:
 def parse(options: type[Options], prog: str, args: list[str] | None, hint: str = "") -> Options:
     """Parses the command line with tyro, whose errors become a ValueError in one line."""
     errors = io.StringIO()
+    if args is not None and "config" in getattr(options, "__dataclass_fields__", ()):
+        args = [*from_files(options, args), *args]
     try:
         with contextlib.redirect_stderr(errors):
             read = partial(
@@ -104,6 +109,16 @@ def parse(options: type[Options], prog: str, args: list[str] | None, hint: str =
             raise
         more = "; ".join(filter(None, (hint, f"{prog} --help lists all options")))
         raise ValueError(f"{first_message(errors.getvalue())} ({more})") from None
+
+
+def from_files(options: type[Any], args: Sequence[str]) -> list[str]:
+    """The words of the files that ``--config`` names."""
+    found: list[str] = []
+    for word, following in zip(args, [*args[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name == CONFIG and (value or following):
+            found += config_file.words(Path(value if equals else following), options)
+    return found
 
 
 def arguments(options: Any) -> list[str]:

@@ -20,6 +20,7 @@ from .descriptions import CROP_SHARE, CROP_SHARE_DEFAULT, DATA, IMAGE_SIZE, Data
 # preset's values count, not its name.
 PLACES = {
     "preset",
+    "config",
     *("run_dir", "data_dir", "coordinator", "processes", "process", "workers"),
     *("resume", "checkpoint_minutes"),
 }
@@ -92,6 +93,10 @@ class RunOptions(ABC):
     run_dir: Annotated[
         Path | None, arg(metavar="FOLDER", help_behavior_hint="(default: runs/WHAT-DATA-SEED)")
     ] = None
+
+    #: File with options, in JSON or YAML: a run's config.json, or one written by hand. Options that
+    #: are typed win. Of a run's file, --run-dir is left out.
+    config: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: none)")] = None
 
     #: What to do if the folder has an unfinished run.
     #: - auto: resume it if it has the same options.

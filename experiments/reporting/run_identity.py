@@ -25,7 +25,8 @@ def options(run: Run) -> dict[str, Any]:
     # A run from before an option existed did what is now its default, as in `resume`.
     known = plain(dataclasses.asdict(Config()), digits=17)
     given = {name: run.config.get(name, known[name]) for name in known if uses(method, name)}
-    del given["preset"]  # its values are those of the other options
+    # What a preset and a file of options say is what the other options are.
+    del given["preset"], given["config"]
     if "pairs" in given and given["pairs"] is None:
         given["pairs"] = Config(method=method).pairs_or_default()
     return given

@@ -17,6 +17,7 @@ PACKAGES = {
     "matplotlib": "matplotlib",
     "orbax-checkpoint": "orbax.checkpoint",
     "pillow": "PIL",
+    "pyyaml": "yaml",
     "scikit-learn": "sklearn",
     "scipy": "scipy",
     "tqdm": "tqdm",
