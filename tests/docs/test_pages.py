@@ -122,6 +122,8 @@ def test_every_block_has_a_language_and_every_command_can_be_given(page, tmp_pat
     weights = ("model_best.pth.tar", "tinyimagenet200_resnet32.pth.tar", "digits.safetensors")
     for name in weights:
         (tmp_path / name).touch()  # compare looks whether there are weights
+    (tmp_path / "runs" / "search").mkdir(parents=True)
+    (tmp_path / "runs" / "search" / "config.json").write_text("{}")
     assert {block.language for block in pages.blocks(page)} <= LANGUAGES
     for words in pages.commands(page):
         pages.check(words)
