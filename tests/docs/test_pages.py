@@ -123,7 +123,9 @@ def test_every_block_has_a_language_and_every_command_can_be_given(page, tmp_pat
     for name in weights:
         (tmp_path / name).touch()  # compare looks whether there are weights
     (tmp_path / "runs" / "search").mkdir(parents=True)
-    (tmp_path / "runs" / "search" / "config.json").write_text("{}")
+    (tmp_path / "runs" / "search" / "config.json").write_text(
+        '{"source_weights": ["tinyimagenet200_resnet32.pth.tar"]}'
+    )
     assert {block.language for block in pages.blocks(page)} <= LANGUAGES
     for words in pages.commands(page):
         pages.check(words)

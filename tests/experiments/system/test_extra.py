@@ -72,7 +72,9 @@ def test_the_missing_package_is_named(name, tmp_path):
 
 
 def test_what_needs_nothing_of_the_extra_runs_without_it(tmp_path):
-    hidden = tuple(set(extra.PACKAGES.values()) - {"scipy", "absl", "yaml"})  # jax and flax need these
+    hidden = tuple(
+        set(extra.PACKAGES.values()) - {"scipy", "absl", "yaml"}
+    )  # jax and flax need these
     for words in (["experiments.benchmark", "--help"], ["experiments"]):
         ended = start(tmp_path, hidden, "-m", *words)
         assert (ended.returncode, ended.stderr) == (0, "")
