@@ -53,13 +53,14 @@ def main(config: Config) -> int:
     target_outputs = output_shapes(target, variables, images)
     pairs: list[Pair] = []
     layers: list[str] = []
+    parts = Parts(None, target, class_weights=balance(config, splits))
     if entry.sources == "none":
-        method, source_variables = entry.build(config, Parts(None, target)), None
+        method, source_variables = entry.build(config, parts), None
     else:
         source = sources.load(config.source, config.source_weights, images, config.precision)
         if config.matches_layers():
             pairs = choose_pairs(config.pairs_or_default(), source.outputs, target_outputs)
-        parts = Parts(source.network, target, pairs, source.classes)
+        parts = parts._replace(source=source.network, pairs=pairs, source_classes=source.classes)
         if config.weights_from is not None:
             parts = with_weights(parts, config)
             pairs = list(parts.pairs)
@@ -104,6 +105,17 @@ def main(config: Config) -> int:
         done = config, config.target, layout.TARGET, result, splits, everywhere
         devices.on_first_process(lambda: run.finish(*done))
     return 0
+
+
+def balance(config: Config, splits: inputs.Splits) -> np.ndarray | None:
+    """Weights with which every class counts alike, 1 on average over the training images.
+
+    None if every image is to count alike.
+    """
+    if config.class_weights == "equal":
+        return None
+    counts = np.bincount(splits.train.labels, minlength=len(splits.train.classes))
+    return len(splits.train.labels) / (len(counts) * counts)
 
 
 def probed(config: Config, everywhere: devices.Devices, splits: inputs.Splits) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from l2t_jax._precision import at_least_float32, widen
 from l2t_jax._typing import Array, Float, Integer, PyTree
@@ -15,8 +18,13 @@ def cross_entropy(
     labels: Integer[Array, " *batch"],
     *,
     ignore_label: int | None = None,
+    label_smoothing: float = 0.0,
+    class_weights: ArrayLike | Sequence[float] | None = None,
 ) -> Float[Array, ""]:
     """Mean cross-entropy, ``-1/N Σ_b log softmax(logits_b)[label_b]`` over the N labels that count.
+
+    With label smoothing s, ``log p[label]`` is ``(1 - s) log p[label] + s mean_c log p[c]``. With
+    class weights w, the mean is weighted, ``Σ_b w[label_b] loss_b / Σ_b w[label_b]``.
 
     A label outside of 0 … ``classes - 1`` is no class. The loss and its gradient are then NaN:
     inside of `jax.jit` nothing can be raised, and nothing is counted as another class.
@@ -26,9 +34,14 @@ def cross_entropy(
         bfloat16 or float16 are computed with in float32.
       labels: ``[B]`` or ``[B, ...]``, from 0 to ``classes - 1``.
       ignore_label: a label that does not count, such as 255 or -1 in dense tasks; None if all do.
+      label_smoothing: s, from 0 to below 1.
+      class_weights: w, ``[classes]``, above 0; all alike if None.
 
     Returns:
       A scalar in nats; 0 where no label counts.
+
+    Raises:
+      ValueError: a smoothing outside of its range, or not one weight for each class.
 
     Example:
       >>> round(float(cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3]))), 4)
@@ -39,9 +52,25 @@ def cross_entropy(
     """
     logits, labels = widen(logits), _whole_numbers(labels)
     is_class, counts = _labels_that(logits, labels, ignore_label)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(is_class, labels, 0))
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing must be 0 to below 1 (got {label_smoothing})")
+    known = jnp.where(is_class, labels, 0)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, known)
+    if label_smoothing:
+        uniform = -jnp.mean(jax.nn.log_softmax(logits), axis=-1)
+        losses = (1 - label_smoothing) * losses + label_smoothing * uniform
     # A factor, not a choice: the gradient has to be NaN too.
-    return _mean_of(losses * jnp.where(is_class | ~counts, 1.0, jnp.nan), counts, ignore_label)
+    losses = losses * jnp.where(is_class | ~counts, 1.0, jnp.nan)
+    if class_weights is None:
+        return _mean_of(losses, counts, ignore_label)
+    weights = jnp.asarray(class_weights, losses.dtype)
+    if weights.shape != logits.shape[-1:]:
+        raise ValueError(
+            f"class_weights must have shape {logits.shape[-1:]}, one a class (got {weights.shape})"
+        )
+    shares = jnp.where(counts, weights[known], 0)
+    total = jnp.sum(shares)
+    return jnp.sum(jnp.where(counts, shares * losses, 0)) / jnp.where(total > 0, total, 1)
 
 
 def accuracy(logits: Array, labels: PyTree, *, ignore_label: int | None = None) -> Float[Array, ""]:

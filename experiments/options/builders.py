@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from l2t_jax import (
     baselines,
     bilevel,
     constant_pairs,
+    cross_entropy,
     finite_difference_meta_gradient,
     l2t,
     level_pairs,
@@ -29,6 +31,7 @@ from l2t_jax import (
     two_stage,
     uniform_pairs,
 )
+from l2t_jax._typing import Array, PyTree
 from l2t_jax.pairs import Pair
 
 if TYPE_CHECKING:
@@ -64,6 +67,7 @@ class Parts(NamedTuple):
       source_classes: number of logits of each source; None without sources.
       pair_weights: fixed weights of the pairs, ``[pairs]``; None for equal ones.
       channel_weights: fixed weights of each pair's channels, ``[C]``; None for equal ones.
+      class_weights: weights of the classes in the task's loss, ``[classes]``; None for equal ones.
     """
 
     source: Network | None
@@ -72,6 +76,7 @@ class Parts(NamedTuple):
     source_classes: Sequence[int] | None = None
     pair_weights: np.ndarray | None = None
     channel_weights: Sequence[np.ndarray] | None = None
+    class_weights: np.ndarray | None = None
 
 
 def decayed_sgd(
@@ -133,13 +138,24 @@ def learned_channels_and_pairs(config: Config) -> tuple[MetaNetwork, MetaNetwork
     )
 
 
+def task_loss(config: Config, parts: Parts) -> Callable[[Array, PyTree], Array]:
+    """The task's loss of a run."""
+    return partial(
+        cross_entropy, label_smoothing=config.label_smoothing, class_weights=parts.class_weights
+    )
+
+
 def scratch(config: Config, parts: Parts) -> Method:
-    return baselines.scratch(parts.target, optimizer=sgd(config))
+    return baselines.scratch(
+        parts.target, optimizer=sgd(config), task_loss=task_loss(config, parts)
+    )
 
 
 def finetune(config: Config, parts: Parts) -> Method:
     assert parts.source is not None
-    return baselines.finetune(parts.source, parts.target, optimizer=sgd(config))
+    return baselines.finetune(
+        parts.source, parts.target, optimizer=sgd(config), task_loss=task_loss(config, parts)
+    )
 
 
 def fm(config: Config, parts: Parts) -> Method:
@@ -183,7 +199,13 @@ def _distillation(config: Config, parts: Parts) -> Weighted:
 
 def _penalised(config: Config, parts: Parts, **penalties: Weighted) -> Method:
     assert parts.source is not None
-    return baselines.with_penalties(parts.source, parts.target, penalties, optimizer=sgd(config))
+    return baselines.with_penalties(
+        parts.source,
+        parts.target,
+        penalties,
+        optimizer=sgd(config),
+        task_loss=task_loss(config, parts),
+    )
 
 
 def _learning(config: Config, parts: Parts, what: MetaNetwork, where: MetaNetwork) -> Method:
@@ -199,6 +221,7 @@ def _learning(config: Config, parts: Parts, what: MetaNetwork, where: MetaNetwor
         what=what,
         where=where,
         beta=config.beta,
+        task_loss=task_loss(config, parts),
         unroll_steps=config.unroll_steps,
         scheme=SCHEMES[config.scheme],
         meta_gradient=META_GRADIENTS[config.meta_gradient],

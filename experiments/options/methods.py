@@ -25,7 +25,10 @@ LEARNING = (
 
 
 # What only a training loop uses.
-LOOP = ("target", "epochs", "batch_size", "lr", "momentum", "weight_decay", "augment", "loader")
+LOOP = (
+    *("target", "epochs", "batch_size", "lr", "momentum", "weight_decay", "augment", "loader"),
+    *("label_smoothing", "class_weights"),
+)
 
 
 @dataclass(frozen=True)

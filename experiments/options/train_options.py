@@ -85,6 +85,12 @@ class Config(RunOptions, Choice):
 
     #: Learning rate of the inner SGD at the start. It follows a cosine and is constant in an epoch.
     lr: float = 0.1
+    #: Share of the wanted probability that the task's loss spreads over all classes.
+    label_smoothing: float = 0.0
+    #: How much the classes count in the task's loss.
+    #: - equal: every image counts alike.
+    #: - balanced: every class counts alike, whatever its number of training images.
+    class_weights: Literal["equal", "balanced"] = "equal"
     #: Factor of the matching loss of fm, l2t-w and l2t-ww.
     beta: float = 0.5
     #: Scale of the source's feature maps, for the matching and for the meta-networks.
@@ -192,6 +198,7 @@ class Config(RunOptions, Choice):
             *at_least(0, self, ("unroll_steps", "meta_from")),
             *at_least(1, self, ("meta_every", "meta_average", "outer_batch_size")),
             *at_least(1, self, ("unlabelled_batch_size",)),
+            ("label_smoothing", 0 <= self.label_smoothing < 1, "at least 0 and below 1"),
             ("outer_fraction", 0 < self.outer_fraction < 1, "between 0 and 1"),
             ("where_bias", math.isfinite(self.where_bias), "finite"),
             ("temperature", 0 < self.temperature < math.inf, "above 0 and finite"),

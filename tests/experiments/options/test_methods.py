@@ -5,12 +5,17 @@ import json
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
 from experiments import report, train
+from experiments.data.dataset import Dataset
+from experiments.data.splits import Splits
 from experiments.networks import zoo
 from experiments.options import builders
 from experiments.options.methods import METHODS, Entry, find, uses
+from experiments.options.train_options import Config
 from l2t_jax import baselines
 from l2t_jax.models import cifar_resnet
 
@@ -76,3 +81,17 @@ def test_of_a_runs_optimiser_only_the_rate_is_state():
         updates, ours_state = ours.update(gradients, ours_state, params)
         wanted, plain_state = plain.update(gradients, plain_state, params)
         chex.assert_trees_all_close(updates, wanted, rtol=1e-6)
+
+
+def test_balanced_classes_count_alike_and_one_on_average():
+    labels = np.array([0] * 6 + [1] * 3 + [2])
+    images = Dataset(np.zeros((10, 8, 8, 3), np.uint8), labels, ("a", "b", "c"))
+    parts = Splits(images, images, images)
+    weights = train.balance(Config(class_weights="balanced"), parts)
+    np.testing.assert_allclose(np.bincount(labels, weights=weights[labels]), 10 / 3)
+    assert train.balance(Config(), parts) is None
+    loss = builders.task_loss(Config(label_smoothing=0.1), builders.Parts(None, cifar_resnet(8, 3)))
+    logits = jnp.array([[2.0, 0.0, 0.0]])
+    smooth = optax.smooth_labels(jax.nn.one_hot(jnp.array([0]), 3), 0.1)
+    wanted = optax.softmax_cross_entropy(logits, smooth).mean()
+    assert float(loss(logits, jnp.array([0]))) == pytest.approx(float(wanted), rel=1e-6)

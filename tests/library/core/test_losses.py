@@ -125,6 +125,28 @@ def test_losses_of_the_rivals():
     assert seen[-1] < seen[0]
 
 
+@pytest.mark.parametrize("ignored", [None, 7])
+def test_smoothed_and_weighted_cross_entropy_is_that_of_numpy(ignored):
+    logits, labels = RNG.standard_normal((6, 4)), np.array([0, 3, 3, 1, 2, 0])
+    labels = labels if ignored is None else np.append(labels[:5], ignored)
+    weights, share = np.array([0.5, 1.0, 3.0, 0.2]), 0.3
+    log = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    counted = [i for i in range(6) if labels[i] != ignored]
+    wanted = [(1 - share) * -log[i, labels[i]] - share * log[i].mean() for i in counted]
+    options = {"ignore_label": ignored, "label_smoothing": share}
+    given = jnp.asarray(logits), jnp.asarray(labels)
+    assert float(cross_entropy(*given, **options)) == pytest.approx(np.mean(wanted), rel=1e-12)
+    mean = np.average(wanted, weights=weights[labels[counted]])
+    found = cross_entropy(*given, **options, class_weights=weights)
+    assert float(found) == pytest.approx(mean, rel=1e-12)
+    none = cross_entropy(given[0], given[1] * 0 + 7, ignore_label=7, class_weights=weights)
+    assert float(none) == 0
+    with pytest.raises(ValueError, match=r"must have shape \(4,\), one a class"):
+        cross_entropy(*given, class_weights=weights[:3])
+    with pytest.raises(ValueError, match=r"0 to below 1 \(got 1.0\)"):
+        cross_entropy(*given, label_smoothing=1.0)
+
+
 def test_dense_classes_are_classes_at_every_position():
     logits, labels = jnp.asarray(RNG.standard_normal((2, 3, 4))), jnp.array([[0, 1, 2], [3, 0, 1]])
     flat = logits.reshape(6, 4), labels.ravel()
