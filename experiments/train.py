@@ -30,7 +30,7 @@ from .options import cli
 from .options.builders import Parts
 from .options.train_options import Config
 from .reporting import transfer_plots
-from .runs import further_batches, inputs, layout, recorded_training, resume, run
+from .runs import found_weights, further_batches, inputs, layout, recorded_training, run
 from .system import devices
 from .training import feature_statistics, jitted, learned_weights, loop, probe, schedules
 
@@ -62,7 +62,7 @@ def main(config: Config) -> int:
             pairs = choose_pairs(config.pairs_or_default(), source.outputs, target_outputs)
         parts = parts._replace(source=source.network, pairs=pairs, source_classes=source.classes)
         if config.weights_from is not None:
-            parts = with_weights(parts, config)
+            parts = found_weights.fixed(parts, config)
             pairs = list(parts.pairs)
         if config.source_scale == "standard":
             source = standardised(source, splits, everywhere)
@@ -91,6 +91,7 @@ def main(config: Config) -> int:
         "source_layers": layers,
         "source_sha256": [sources.digest(path) for path in config.source_weights],
         **further_batches.recorded(further),
+        **found_weights.recorded(config),
     }
     rate = schedules.cosine(config.lr, config.epochs)
     with run.opened(config, splits, everywhere, what, **more):
@@ -156,44 +157,6 @@ def standardised(
     return source._replace(
         network=Network(network.init, apply),
         variables=Variables((variables.params, tuple(found)), variables.model_state),
-    )
-
-
-def with_weights(parts: Parts, config: Config) -> Parts:
-    """Parts with the weights that a run has learned, and its pairs.
-
-    Raises:
-      ValueError: the run has learned none, or between other networks, or on other pairs than the
-        options name.
-      OSError: the weights cannot be read.
-    """
-    folder = config.weights_from
-    assert folder is not None
-    known = resume.read_json(folder / layout.CONFIG)
-    path = folder / layout.CHANNEL_WEIGHTS
-    if known is None or resume.read_json(folder / layout.RESULT) is None or not path.exists():
-        raise ValueError(
-            f"--weights-from must be a finished run of l2t-w or l2t-ww (got {folder}); give the "
-            "folder of one"
-        )
-    given = {
-        "source": list(config.source),
-        "source_sha256": [sources.digest(path) for path in config.source_weights],
-        "target": config.target,
-        "source_scale": config.source_scale,
-    }
-    # Runs from before an option have no value of it.
-    other = {name: value for name, value in given.items() if known.get(name, value) != value}
-    if other:
-        was = ", ".join(f"{name} {known[name]}, not {value}" for name, value in other.items())
-        raise ValueError(f"--weights-from must be a run on the same networks (got {was})")
-    found = learned_weights.read(path)
-    if config.pairs is not None and found.pairs != list(parts.pairs):
-        raise ValueError(
-            f"--pairs must be those of --weights-from (got {config.pairs}); leave it out"
-        )
-    return parts._replace(
-        pairs=found.pairs, pair_weights=found.pair_weights, channel_weights=found.channels
     )
 
 

@@ -14,6 +14,7 @@ from .checks import flag
 # What config.json has besides options. A file with the last of them is that of a run.
 RECORDED = {
     *("matched_pairs", "source_layers", "source_sha256", "unlabelled_sha256"),
+    "weights_of",
     *("division", "split_sha256", "data_sha256"),
 }
 OF_A_RUN = "data_sha256"

@@ -57,8 +57,12 @@ def identity(run: Run) -> dict[str, Any]:
     # It includes everything else in the run's config.
     config = run.config | options(run) | {"images": run.result["images"]}
     # The seed decides how the data are divided.
-    left_out = PLACES | {"seed", "split_sha256", "source_weights", "source_layers"}
+    left_out = PLACES | {"seed", "split_sha256", "source_weights", "source_layers", "weights_of"}
     method = config["method"]
+    # Each seed takes the weights that a search with that seed has found. Where that search lies
+    # says nothing; its options, where they are recorded, do.
+    if config.get("weights_from") is not None:
+        config["weights_from"] = config.get("weights_of", "a search")
     return {k: v for k, v in config.items() if k not in left_out and uses(method, k)}
 
 

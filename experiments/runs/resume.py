@@ -91,6 +91,8 @@ def differences(
     wanted = plain(dataclasses.asdict(options) | dict(more), digits=17)
     # A run from before an option existed did what is now the option's default.
     known = plain(dataclasses.asdict(type(options)()), digits=17) | dict(stored)
+    # Nor did it record all that runs record now.
+    known = {name: wanted[name] for name in more if name not in stored} | known
     return [
         f"{name} {known.get(name)}, not {value}"
         for name, value in wanted.items()

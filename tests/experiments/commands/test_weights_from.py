@@ -1,6 +1,7 @@
 """Weights that one run has learned, fixed in another."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 
 from experiments import train
 from experiments.networks import zoo
+from experiments.reporting import run_identity
 from experiments.training.learned_weights import Transferred, write
 
 pytestmark = pytest.mark.slow
@@ -73,3 +75,23 @@ def test_what_does_not_fit_is_told_before_anything_is_written(given, tmp_path, c
         assert train.command([*words, *run]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("quickly_compiled")
+def test_runs_are_averaged_whose_weights_come_from_searches_alike(given, tmp_path):
+    """By what the searches were, wherever they lie."""
+
+    def identity(name, **search):
+        words = learned(tmp_path / f"search-{name}", (1, 2), method="l2t-ww", **search)
+        folder = tmp_path / name
+        assert train.command([*given, "--run-dir", str(folder), *words]) == 0
+        config, result = (
+            json.loads((folder / f"{file}.json").read_text()) for file in ("config", "result")
+        )
+        found = run_identity.identity(SimpleNamespace(config=config, result=result))
+        return {key: value for key, value in found.items() if key != "config"}
+
+    first = identity("first", unroll_steps=8, meta_lr=1e-2)
+    assert first["weights_from"] == "l2t-ww:unroll_steps=8,meta_lr=0.01"
+    assert first == identity("second", unroll_steps=8, meta_lr=1e-2)
+    assert first != identity("third", unroll_steps=4, meta_lr=1e-2)

@@ -1,0 +1,63 @@
+"""Weights of pairs and channels that another run has found, fixed in this one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ..networks import sources
+from ..options import methods
+from ..options.builders import Parts
+from ..options.train_options import Config
+from ..training import learned_weights
+from . import layout, resume
+
+
+def fixed(parts: Parts, config: Config) -> Parts:
+    """Parts with the weights that a run has learned, and its pairs.
+
+    Raises:
+      ValueError: the run has learned none, or between other networks, or on other pairs than the
+        options name.
+      OSError: the weights cannot be read.
+    """
+    folder = config.weights_from
+    assert folder is not None
+    known = resume.read_json(folder / layout.CONFIG)
+    path = folder / layout.CHANNEL_WEIGHTS
+    if known is None or resume.read_json(folder / layout.RESULT) is None or not path.exists():
+        raise ValueError(
+            f"--weights-from must be a finished run of l2t-w or l2t-ww (got {folder}); give the "
+            "folder of one"
+        )
+    given = {
+        "source": list(config.source),
+        "source_sha256": [sources.digest(path) for path in config.source_weights],
+        "target": config.target,
+        "source_scale": config.source_scale,
+    }
+    # Runs from before an option have no value of it.
+    other = {name: value for name, value in given.items() if known.get(name, value) != value}
+    if other:
+        was = ", ".join(f"{name} {known[name]}, not {value}" for name, value in other.items())
+        raise ValueError(f"--weights-from must be a run on the same networks (got {was})")
+    found = learned_weights.read(path)
+    if config.pairs is not None and found.pairs != list(parts.pairs):
+        raise ValueError(
+            f"--pairs must be those of --weights-from (got {config.pairs}); leave it out"
+        )
+    return parts._replace(
+        pairs=found.pairs, pair_weights=found.pair_weights, channel_weights=found.channels
+    )
+
+
+def recorded(config: Config) -> dict[str, str]:
+    """What config.json says about the run that found the weights: its method and its options."""
+    if config.weights_from is None:
+        return {}
+    known = resume.read_json(config.weights_from / layout.CONFIG) or {}
+    entry = methods.METHODS.get(known.get("method", ""))
+    names = () if entry is None else entry.options
+    default = dataclasses.asdict(Config())
+    told = {name: known[name] for name in names if known.get(name, default[name]) != default[name]}
+    words = [f"{name}={value}" for name, value in told.items()]
+    return {"weights_of": ":".join(filter(None, (known.get("method", ""), ",".join(words))))}
