@@ -11,6 +11,7 @@ by λ is taken for six batches, through T virtual matching steps and one on the 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +98,14 @@ def main() -> None:
     rows = np.concatenate(chosen)
     images, labels = data["images"][rows], data["labels"][rows].astype(np.int32)
 
-    @jax.jit
-    def moments(images):
-        features = source.apply(variables, normalise(images), train=False).features
-        return [jnp.mean(x, (0, 1, 2)) for x in features], [jnp.std(x, (0, 1, 2)) for x in features]
+    # The variables are arguments: as constants they would be folded, which takes minutes.
+    as_is = jax.jit(lambda variables, x: source.apply(variables, x, train=False).features)
 
-    source = l2t_jax.with_standard_features(source, *moments(jnp.asarray(images)))
-    see = jax.jit(lambda images: source.apply(variables, images, train=False).features)
+    features = as_is(variables, normalise(jnp.asarray(images)))
+    moments = [jnp.mean(x, (0, 1, 2)) for x in features], [jnp.std(x, (0, 1, 2)) for x in features]
+    standard = l2t_jax.with_standard_features(source, *moments)
+    seen = jax.jit(lambda variables, x: standard.apply(variables, x, train=False).features)
+    see = partial(seen, variables)
 
     def batch(indices, seed, images=images, labels=labels) -> Batch:
         seen = pad_crop_flip(jax.random.key(seed), jnp.asarray(images[indices]))

@@ -1,5 +1,6 @@
 """Public image sets: miniatures in the official form, and the published split."""
 
+import re
 import zlib
 from pathlib import Path
 
@@ -167,9 +168,12 @@ def test_a_network_is_evaluated_on_a_sets_own_test_images(name, weights, tmp_pat
     with quick_compiler():
         assert cli.run(evaluate.main, evaluate.Options, prog="l2t evaluate", args=line.split()) == 0
     # All logits of a network of zeros are alike: it says class 0, which half of the images are.
-    first, warning = capsys.readouterr().out.splitlines()
+    first, warning, heading, *by_class = capsys.readouterr().out.splitlines()
     assert first.startswith("2 of 4 right: 50.00 % (the 2 classes taken by order")
     assert warning.startswith("warning: only 4 labelled images")
+    assert heading.startswith("class ")
+    figures = [re.search(r" ([\d.]+) % +(\d+) (\d+) ", line).groups() for line in by_class]
+    assert figures == [("0.0", "0", "2"), ("100.0", "2", "2")]
     assert np.load(file)["predictions"].tolist() == [0] * 4
     line = line.replace(f"--data-dir {tmp_path}", f"--data-dir {tmp_path / 'none'}")
     assert cli.run(evaluate.main, evaluate.Options, prog="l2t evaluate", args=line.split()) == 2
