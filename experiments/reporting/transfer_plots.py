@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -15,6 +17,9 @@ from l2t_jax.pairs import Pair
 from ..data.dataset import Dataset
 
 matplotlib.use("Agg")
+
+# With more pairs, their lines have no names.
+NAMED = 20
 
 
 def pair_matrix(pairs: Sequence[Pair], values: np.ndarray) -> tuple[np.ndarray, list, list]:
@@ -51,12 +56,12 @@ def lambda_matrices(
     names = source_names or {}
     _, sources, targets = pair_matrix(pairs, history[0])
     moments = sorted({int(i) for i in np.linspace(0, len(epochs) - 1, min(5, len(epochs)))})
-    columns = 1 + (len(pairs) - 1) // 12 if len(pairs) <= 20 else 0
-    heights = (max(2.6, 0.8 + 0.25 * len(sources)), 3.4)
-    width = max(max(1.9, 0.35 * len(targets)) * len(moments) + 2.6, 5.0 + 2.0 * columns)
+    named = len(pairs) <= NAMED
+    heights = (max(2.6, 0.8 + 0.25 * len(sources)), max(3.4, 0.8 + 0.17 * len(pairs) * named))
+    width = max(max(1.9, 0.35 * len(targets)) * len(moments) + 2.6, 7.0)
     figure = Figure(figsize=(width, sum(heights) + 0.3), layout="constrained")
     figure.suptitle(title)
-    # Two subfigures, so that the legend of the lines takes no room from the matrices.
+    # Two subfigures, so that the names of the lines take no room from the matrices.
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
     widths = [(width - 2.6) / len(moments)] * len(moments) + [0.25]
     grid = upper.add_gridspec(1, len(moments) + 1, width_ratios=widths)
@@ -84,23 +89,57 @@ def lambda_matrices(
             color=colours(sources.index(m) % 10),
             linestyle=styles[targets.index(n) % 5],
             marker="." if len(epochs) == 1 else None,
-            label=f"{names.get(m, m)} → {n}",
         )
     lines.set(xlabel="epoch", ylabel="mean λ", ylim=(0, None))
+    lines.margins(x=0.01)
     lines.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    if columns:
-        lines.legend(
-            title="source → target",
-            fontsize=7,
-            title_fontsize=7,
-            ncols=columns,
-            handlelength=5,
-            loc="center left",
-            bbox_to_anchor=(1.0, 0.5),
-        )
+    if np.ptp(history[0]) < 1e-3 * top:
+        lines.axhline(history[0, 0], color="0.6", linewidth=0.8, zorder=0)
+        lines.annotate(
+            "start", (0.005, history[0, 0]), xycoords=("axes fraction", "data"),
+            xytext=(0, -9), textcoords="offset points", fontsize=8, color="0.4",
+        )  # fmt: skip
+    if named:
+        labels = [f"{names.get(m, m)} → {n}" for m, n in pairs]
+        shades = [colours(sources.index(m) % 10) for m, _ in pairs]
+        _name_ends(lines, history[-1], labels, shades, heights[1])
     else:  # too many to name; the matrices above name them
         lines.set_title("one colour a source layer, one style a target layer", fontsize=8)
     figure.savefig(path, dpi=120)
+
+
+def _name_ends(
+    axes: Axes, ends: np.ndarray, labels: Sequence[str], colours: Sequence[Any], inches: float
+) -> None:
+    """Writes each line's name at its end, moved up or down where names would overlap."""
+    low, high = axes.get_ylim()
+    heights = spread(ends, (high - low) * 0.15 / (inches - 0.7), low, high)
+    for end, height, label, colour in zip(ends, heights, labels, colours, strict=True):
+        axes.annotate(
+            label, (1.0, end), xycoords=("axes fraction", "data"),
+            xytext=(1.04, height), textcoords=("axes fraction", "data"),
+            fontsize=8, color=colour, va="center", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "relpos": (0, 0.5)},
+        )  # fmt: skip
+
+
+def spread(values: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
+    """Values moved apart as little as need be: ``gap`` between neighbours, within the ends.
+
+    If there are too many for that, they are spread evenly.
+    """
+    order = np.argsort(values, kind="stable")
+    gap = min(gap, (high - low) / max(len(values), 1))
+    offsets = gap * np.arange(len(values))
+    # With their offsets taken off, values that must not be closer than a gap must ascend.
+    ascending = np.maximum.accumulate(np.clip(values[order] - offsets, low, high - offsets[-1]))
+    # Half as far up as down: the middle of what pushing up and pushing down would give.
+    other = np.minimum.accumulate(np.clip(values[order] - offsets, low, high - offsets[-1])[::-1])[
+        ::-1
+    ]
+    moved = np.empty(len(values))
+    moved[order] = (ascending + other) / 2 + offsets
+    return moved
 
 
 def matching_diagram(
