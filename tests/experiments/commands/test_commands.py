@@ -69,7 +69,7 @@ def test_a_source_is_trained_saved_and_evaluated(source, capsys, tmp_path):
     options = ("--network", "resnet8", "--weights", source, "--data", "digits", "--image-size", 8)
     files = ("--predictions", tmp_path / "p.npz", "--confusion", tmp_path / "c.csv")
     assert run_evaluate(*options, *files) == 0
-    line, _, heading, *by_class = capsys.readouterr().out.splitlines()
+    line, heading, *by_class = capsys.readouterr().out.splitlines()
     right = int(line.split()[0])
     assert line.startswith(f"{right} of 1797 right: ")
     assert heading.startswith("class ")

@@ -14,7 +14,7 @@ def test_names_are_moved_apart_and_keep_their_order(count):
         gap = min(0.3, 6.0 / count)
         ordered = moved[np.argsort(values, kind="stable")]
         assert np.all(np.diff(ordered) > gap - 1e-9)
-        assert -1e-9 <= moved.min()
+        assert moved.min() >= -1e-9
         assert moved.max() <= 6 + 1e-9
 
 
