@@ -45,7 +45,8 @@ def main(config: Config) -> int:
     entry = config.entry()
     if entry.build is None:
         return probed(config, everywhere, splits)
-    splits, further = further_batches.take(config, splits, everywhere)
+    # Images that are held out for the outer loss are among the run's images all the same.
+    used, further = further_batches.take(config, splits, everywhere)
     size = splits.train.image_shape
     target = zoo.network(config.target, len(splits.train.classes), config.precision)
     images = jax.ShapeDtypeStruct((config.batch_size, *size), jnp.float32)
@@ -53,7 +54,7 @@ def main(config: Config) -> int:
     target_outputs = output_shapes(target, variables, images)
     pairs: list[Pair] = []
     layers: list[str] = []
-    parts = Parts(None, target, class_weights=balance(config, splits))
+    parts = Parts(None, target, class_weights=balance(config, used))
     if entry.sources == "none":
         method, source_variables = entry.build(config, parts), None
     else:
@@ -65,7 +66,7 @@ def main(config: Config) -> int:
             parts = found_weights.fixed(parts, config)
             pairs = list(parts.pairs)
         if config.source_scale == "standard":
-            source = standardised(source, splits, everywhere)
+            source = standardised(source, used, everywhere)
             parts = parts._replace(source=source.network)
         method = entry.build(config, parts)
         source_variables, layers = source.variables, source.layers
@@ -96,7 +97,7 @@ def main(config: Config) -> int:
     rate = schedules.cosine(config.lr, config.epochs)
     with run.opened(config, splits, everywhere, what, **more):
         result = recorded_training.train(
-            config, compiled, source_variables, splits, rate, further=further
+            config, compiled, source_variables, used, rate, further=further
         )
         if entry.meta_networks is not None:
             record_transfer(

@@ -17,22 +17,35 @@ STYLES = ["-", "--", ":", "-."]
 MARKERS = ["o", "s", "^", "D"]
 
 
-def over_epochs(path: Path, accuracies: Mapping[str, np.ndarray], title: str) -> None:
-    """Draws mean validation accuracies, with bands of one standard deviation on each side.
+# With fewer seeds a band of their standard deviation says little.
+BAND_FROM = 3
+
+
+def over_epochs(
+    path: Path, accuracies: Mapping[str, np.ndarray], title: str, chance: float | None = None
+) -> None:
+    """Draws mean validation accuracies, from three seeds on with bands of a standard deviation.
 
     Args:
       path: the picture to write.
       accuracies: of each method, from 0 to 1, ``[seeds, epochs]``.
       title: the data.
+      chance: accuracy of a guess, from 0 to 1; None for no line.
     """
     figure, axes = _axes(accuracies, title)
+    if chance is not None:
+        axes.axhline(100 * chance, color="0.5", linewidth=0.8, linestyle=(0, (1, 2)))
+        axes.annotate(
+            "chance", (0.995, 100 * chance), xycoords=("axes fraction", "data"), xytext=(0, 2),
+            textcoords="offset points", ha="right", fontsize=8, color="0.4",
+        )  # fmt: skip
     for i, (label, values) in enumerate(accuracies.items()):
         percent = 100 * values
         epochs, mean = np.arange(1, percent.shape[1] + 1), percent.mean(axis=0)
         colour, style = matplotlib.colormaps["tab10"](i % 10), STYLES[i // 10 % 4]
         marker = "." if len(epochs) == 1 else None
         axes.plot(epochs, mean, color=colour, linestyle=style, marker=marker, label=label)
-        if len(percent) > 1:
+        if len(percent) >= BAND_FROM:
             std = percent.std(axis=0, ddof=1)
             axes.fill_between(epochs, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
     axes.set(xlabel="epoch", ylabel="validation accuracy, %")

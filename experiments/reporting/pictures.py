@@ -25,10 +25,12 @@ def of_accuracies(out: Path, arranged: Arranged, results: Table) -> Iterator[Pic
             row: np.array([run.val_accuracies for run in group.runs]) for row, group in of if group
         }
         name = f"epochs-{number}-{slug(column.label)}.png"
-        accuracy_plots.over_epochs(out / name, accuracies, column.label)
+        classes = {group.runs[0].result["images"]["classes"] for _, group in of if group}
+        chance = 1 / classes.pop() if len(classes) == 1 else None
+        accuracy_plots.over_epochs(out / name, accuracies, column.label, chance)
         caption = (
-            f"Validation accuracy over the epochs, {column.label}: mean over the seeds. If there "
-            "are several, with a band of one standard deviation on each side."
+            f"Validation accuracy over the epochs, {column.label}: mean over the seeds. From three "
+            "seeds on, with a band of one standard deviation on each side."
         )
         yield name, caption
     for number, data in enumerate(dict.fromkeys(column.name for column in arranged.columns), 1):

@@ -149,6 +149,9 @@ def test_a_run_with_every_further_batch_goes_on_as_if_it_was_never_stopped(
     assert second[0] != first[0]
     config = json.loads((tmp_path / "cut" / "config.json").read_text())
     assert len(config["unlabelled_sha256"]) == 64
+    # Held-out images are the run's too: it has its place beside runs that train on all of them.
+    result = json.loads((tmp_path / "cut" / "result.json").read_text())
+    assert result["images"]["train"] == 40
 
 
 @pytest.mark.slow
