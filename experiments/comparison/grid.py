@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..options import cli
-from ..options.methods import METHODS
-from ..options.train_options import Config
+from ..options.checks import flag
+from ..options.methods import METHODS, uses
+from ..options.train_options import SOME_METHODS_ONLY, Config
 
 TRAIN = "l2t train"
 # A comma between options, but not one in a list of pairs.
@@ -153,6 +154,14 @@ def configure(text: str, task: str | None, common: Sequence[str]) -> Config:
         )  # without a value: those in common are for the other methods
     try:
         config = cli.parse(Config, TRAIN, [*words, *own])
+        # Likewise what `check` refuses to a method that does not use it.
+        given = {word.partition("=")[0] for word in own}
+        unused = {
+            name: getattr(Config, name)
+            for name in SOME_METHODS_ONLY
+            if not uses(config.method, name) and flag(name) not in given
+        }
+        config = replace(config, **unused)
         config.check()
     except ValueError as error:
         where = f" on {task}" if task else ""

@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -114,7 +115,7 @@ def parse(options: type[Options], prog: str, args: list[str] | None, hint: str =
 def from_files(options: type[Any], args: Sequence[str]) -> list[str]:
     """The words of the files that ``--config`` names."""
     found: list[str] = []
-    for word, following in zip(args, [*args[1:], ""], strict=True):
+    for word, following in pairwise([*args, ""]):
         name, equals, value = word.partition("=")
         if name == CONFIG and (value or following):
             found += config_file.words(Path(value if equals else following), options)

@@ -34,6 +34,10 @@ SOURCE_WEIGHTS_HELP = f"""Trained weights of each source, in the order of --sour
 also gives the source's number of classes. Every method but scratch needs them."""
 
 
+# Options that are refused to a method that does not use them.
+SOME_METHODS_ONLY = ("weights_from", "source_scale", "unlabelled")
+
+
 @dataclass(frozen=True)
 class Choice:
     """What is trained from what; a class of its own so that --help begins with it."""
@@ -204,7 +208,7 @@ class Config(RunOptions, Choice):
             ("temperature", 0 < self.temperature < math.inf, "above 0 and finite"),
             *finite(self, (*factors, "meta_lr", "meta_weight_decay")),
         )
-        for name in ("weights_from", "source_scale", "unlabelled"):
+        for name in SOME_METHODS_ONLY:
             value = getattr(self, name)
             if value != getattr(Config, name) and name not in self.entry().options:
                 users = [other for other, entry in methods.METHODS.items() if name in entry.options]
@@ -216,7 +220,8 @@ class Config(RunOptions, Choice):
             ("outer_batch_size", "outer_batch", "same"),
             ("unlabelled_batch_size", "unlabelled", None),
         ):
-            if getattr(self, size) is not None and getattr(self, owner) == without:
+            used = methods.uses(self.method, size)
+            if used and getattr(self, size) is not None and getattr(self, owner) == without:
                 raise ValueError(
                     f"{flag(size)} must be given with {flag(owner)} (got {getattr(self, size)} and "
                     f"{without or 'none'})"

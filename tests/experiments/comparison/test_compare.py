@@ -140,6 +140,21 @@ BAD = [
 ]
 
 
+def test_what_all_runs_are_given_reaches_those_that_use_it(weights):
+    """Only what a method itself is given, and does not use, is refused."""
+    common = ("--source-weights", str(weights), "--source-scale", "standard", "--preset")
+    common += ("recommended", "--outer-batch-size", "9", "--unlabelled", "digits")
+    chosen = {
+        method: grid.configure(method, None, common) for method in ("scratch", "at", "fm", "l2t-ww")
+    }
+    scales = {method: config.source_scale for method, config in chosen.items()}
+    assert scales == {"scratch": "as-is", "at": "as-is", "fm": "standard", "l2t-ww": "standard"}
+    assert [bool(config.unlabelled) for config in chosen.values()] == [False, True, True, True]
+    assert (chosen["fm"].beta, chosen["l2t-ww"].outer_batch) == (8.0, "held-out")
+    with pytest.raises(ValueError, match=r"--source-scale must not be given with --method at"):
+        grid.configure("at:source-scale=standard", None, common)
+
+
 @pytest.mark.parametrize(("line", "message"), BAD)
 def test_bad_input_is_told_before_anything_starts(line, message, tmp_path, capsys):
     fake = Fake()
