@@ -155,6 +155,7 @@ def configure(text: str, task: str | None, common: Sequence[str]) -> Config:
     try:
         config = cli.parse(Config, TRAIN, [*words, *own])
         # Likewise what `check` refuses to a method that does not use it.
+        config.entry()  # a mistyped name first
         given = {word.partition("=")[0] for word in own}
         unused = {
             name: getattr(Config, name)
