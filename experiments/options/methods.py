@@ -133,7 +133,7 @@ def find(name: str) -> Entry:
 
 def uses(name: str, option: str) -> bool:
     """Whether a method uses an option, or a value in a run's records that follows from one."""
-    entry = METHODS[name]
+    entry = find(name)
     if option in LOOP:
         return entry.takes_steps
     if option in ("source", "source_weights", "source_sha256"):
