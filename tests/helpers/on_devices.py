@@ -61,8 +61,8 @@ def five_iterations(name: str, dtype: str, everywhere: devices.Devices) -> dict[
     step, infos = None, []
     for batch in itertools.islice(batches, ITERATIONS):
         if step is None:
-            step = compiled.step.lower(state, source_variables, (batch,)).compile()
-        state, info, _ = step(state, source_variables, (batch,))
+            step = compiled.step.lower(state, source_variables, {"batch": batch}).compile()
+        state, info, _ = step(state, source_variables, {"batch": batch})
         infos.append(info)
     figures = {
         jax.tree_util.keystr(path): np.asarray(leaf)

@@ -233,7 +233,7 @@ def test_batches_that_are_not_finite_are_named_or_dropped():
     for epoch in range(EPOCHS):
         for batch in feed.epoch(epoch):
             if not np.any(batch.labels == 2):
-                state, info, _ = plain.step(state, None, (batch,))
+                state, info, _ = plain.step(state, None, {"batch": batch})
                 seen.append(float(info.loss))
     dropping = jitted.compile_method(method, net, device, drop=True)
     result = loop.train(dropping, None, feed, *parts, schedule, drop_at_most=EPOCHS)

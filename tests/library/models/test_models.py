@@ -156,7 +156,10 @@ def test_rounded_operands_give_wide_results_in_every_form(stride):
     for name, (operands, expected) in forms.items():
         for platform in ("native", "cpu"):
             form = partial(
-                getattr(convolution, f"{platform}_{name}"), window=window, operands="bfloat16"
+                getattr(convolution, f"{platform}_{name}"),
+                window=window,
+                operands="bfloat16",
+                precision=None,
             )
             result = jax.jit(form)(*operands)
             assert result.dtype == jnp.float32
