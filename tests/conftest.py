@@ -81,6 +81,17 @@ def data_folder() -> Path:
 
 
 @pytest.fixture
+def resnet8_weights(tmp_path) -> Path:
+    """Weights of a ResNet-8 with ten classes, as drawn, for images of 8x8."""
+    from experiments.networks import zoo
+
+    path = tmp_path / "source.safetensors"
+    images = jax.numpy.ones((1, 8, 8, 3), jax.numpy.float32)
+    zoo.save(path, zoo.find("resnet8")(10).init(jax.random.key(0), images))
+    return path
+
+
+@pytest.fixture
 def checkpoint() -> Path:
     """The authors' trained source network, or a skip that names it."""
     return needed("reference/tinyimagenet200_resnet32.pth.tar")

@@ -132,13 +132,11 @@ def spread(values: np.ndarray, gap: float, low: float, high: float) -> np.ndarra
     gap = min(gap, (high - low) / max(len(values), 1))
     offsets = gap * np.arange(len(values))
     # With their offsets taken off, values that must not be closer than a gap must ascend.
-    ascending = np.maximum.accumulate(np.clip(values[order] - offsets, low, high - offsets[-1]))
-    # Half as far up as down: the middle of what pushing up and pushing down would give.
-    other = np.minimum.accumulate(np.clip(values[order] - offsets, low, high - offsets[-1])[::-1])[
-        ::-1
-    ]
+    places = np.clip(values[order] - offsets, low, high - offsets[-1])
+    pushed_up = np.maximum.accumulate(places)
+    pushed_down = np.minimum.accumulate(places[::-1])[::-1]
     moved = np.empty(len(values))
-    moved[order] = (ascending + other) / 2 + offsets
+    moved[order] = (pushed_up + pushed_down) / 2 + offsets
     return moved
 
 

@@ -3,13 +3,10 @@
 import json
 from types import SimpleNamespace
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import train
-from experiments.networks import zoo
 from experiments.reporting import run_identity
 from experiments.training.learned_weights import Transferred, write
 
@@ -20,15 +17,12 @@ WIDTHS = (16, 64)
 
 
 @pytest.fixture
-def given(tmp_path) -> list[str]:
-    weights = tmp_path / "source.safetensors"
-    images = jnp.ones((1, 8, 8, 3), jnp.float32)
-    zoo.save(weights, zoo.find("resnet8")(10).init(jax.random.key(0), images))
+def given(resnet8_weights) -> list[str]:
     line = (
         "--method fm --data digits --image-size 8 --per-class 2 --batch-size 20 --epochs 1 "
         "--target resnet8 --source resnet8"
     )
-    return [*line.split(), "--source-weights", str(weights)]
+    return [*line.split(), "--source-weights", str(resnet8_weights)]
 
 
 def learned(folder, levels, **other) -> list[str]:

@@ -4,7 +4,6 @@ import dataclasses
 import json
 from types import SimpleNamespace
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -14,7 +13,6 @@ from PIL import Image
 from experiments import train
 from experiments.data import unlabelled
 from experiments.data.batches import Repeated
-from experiments.networks import zoo
 from experiments.options import builders
 from experiments.options.train_options import Config
 from experiments.runs import further_batches, inputs
@@ -105,15 +103,12 @@ def test_images_without_labels_are_read_from_files_and_folders(tmp_path):
 
 
 @pytest.fixture
-def given(tmp_path) -> list[str]:
-    weights = tmp_path / "source.safetensors"
-    images = jnp.ones((1, 8, 8, 3), jnp.float32)
-    zoo.save(weights, zoo.find("resnet8")(10).init(jax.random.key(0), images))
+def given(resnet8_weights) -> list[str]:
     line = (
         "--data digits --image-size 8 --per-class 4 --batch-size 10 --lr 0.01 --target resnet8 "
         "--source resnet8 --pairs 2-2"
     )
-    return [*line.split(), "--source-weights", str(weights)]
+    return [*line.split(), "--source-weights", str(resnet8_weights)]
 
 
 def figures(folder) -> list[dict]:
