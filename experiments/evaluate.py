@@ -16,7 +16,7 @@ from tyro.conf import Positional, arg
 
 from l2t_jax import Network, Variables
 
-from .data import class_names, few_images, load, public_sets
+from .data import class_names, few_images, image_files, load, public_sets
 from .data.dataset import Dataset
 from .data.image_files import ImageFiles
 from .networks import zoo
@@ -33,12 +33,13 @@ from .options.descriptions import (
     ForwardBatch,
 )
 from .reporting import confusion
-from .runs import inputs, trained_network
+from .runs import division, inputs, own_images, trained_network
 from .system import devices
 from .training import evaluation
 
 OF_RUN = "A run has its own."
-DATA_HELP = f"""Labelled images, for --weights. Of a public set the test images are taken.
+DATA_HELP = f"""Labelled images, for --weights. Of a public set, or of a folder with a folder test/,
+the test images are taken.
 {DATA}"""
 
 
@@ -46,12 +47,13 @@ DATA_HELP = f"""Labelled images, for --weights. Of a public set the test images 
 class Options:
     """Print the accuracy of a trained network on labelled images, and that of each class.
 
-    The network is that of a run (RUN DATA), or weights (--network, --weights, --data):
+    The network is that of a run (RUN, or RUN DATA), or weights (--network, --weights, --data):
+    - Without DATA the images are those that the run has held out. --part chooses others.
     - A run knows its classes' names. Classes are matched by name, and some may be missing.
     - Weights have no class names. The data must have all classes, in the same order.
 
     Example:
-      l2t evaluate runs/l2t-ww-photos-0 new_photos
+      l2t evaluate runs/l2t-ww-photos-0 new_photos --confusion mistakes.png
     """
 
     run: Positional[
@@ -59,8 +61,13 @@ class Options:
     ] = None
     #: Images to evaluate the run's network on. It takes what --data takes.
     images: Positional[
-        Annotated[str | None, arg(metavar="DATA", help_behavior_hint="(with RUN)")]
+        Annotated[
+            str | None,
+            arg(metavar="DATA", help_behavior_hint="(default: those that the run held out)"),
+        ]
     ] = None
+    #: Which of the run's own images to take, where no DATA is given.
+    part: Annotated[own_images.Part | None, arg(help_behavior_hint="(default: test)")] = None
     network: Annotated[
         str | None,
         arg(
@@ -100,7 +107,8 @@ class Options:
     ] = None
     batch_size: ForwardBatch = 500
     #: Npz file to write the predicted classes to. Its key predictions has a number for each image,
-    #: in the images' order. Its key classes has the names that the numbers stand for.
+    #: in the images' order. Its key classes has the names that the numbers stand for. Of images in
+    #: files, its key images has the paths.
     predictions: Annotated[
         Path | None, arg(metavar="FILE.npz", help_behavior_hint="(default: not written)")
     ] = None
@@ -156,7 +164,10 @@ def main(options: Options) -> int:
             confusion.draw(options.confusion, matrix, images.classes, title)
     if options.predictions is not None:
         classes = np.array(images.classes, np.str_)
-        np.savez_compressed(options.predictions, predictions=predictions, classes=classes)
+        found = {"predictions": predictions, "classes": classes}
+        if isinstance(images, ImageFiles):
+            found["images"] = np.array(image_files.paths(images), np.str_)
+        np.savez_compressed(options.predictions, **found)
     return 0
 
 
@@ -178,19 +189,19 @@ def check(options: Options) -> None:
     own = ("network", "weights", "data", "image_size", "crop_share")
     given = [flag(name) for name in own if getattr(options, name) is not None]
     if options.run is not None:
-        if options.images is None:
-            raise ValueError(
-                f"RUN must have DATA after it (got {options.run} alone); give l2t evaluate RUN DATA"
-            )
         if given:
             raise ValueError(
-                f"{', '.join(given)} must not be given with RUN DATA (got {options.run} "
-                f"{options.images}); leave it out, since a run has its own"
+                f"{', '.join(given)} must not be given with RUN (got {options.run}); leave it out, "
+                "since a run has its own"
+            )
+        if options.images is not None and options.part is not None:
+            raise ValueError(
+                f"--part must not be given with DATA (got {options.part} and {options.images}); "
+                "leave one of them out"
             )
     elif missing := [f"--{name}" for name in own[:3] if getattr(options, name) is None]:
         raise ValueError(
-            "RUN DATA, or --network, --weights and --data, must be given (got no "
-            f"{', '.join(missing)})"
+            f"RUN, or --network, --weights and --data, must be given (got no {', '.join(missing)})"
         )
     for source in (options.images, options.data):
         if source is not None and not public_sets.is_public(source):
@@ -206,12 +217,15 @@ def of_run(options: Options, run: Path) -> Subject:
       ValueError: there is no finished run, or the images have other classes or another shape.
       OSError: files cannot be read.
     """
-    assert options.images is not None
     model = trained_network.read(run)
     network, variables = trained_network.load(run, model)
     side = model.image_shape[0]
+    if options.images is None:
+        part = options.part or "test"
+        images = own_images.read(run, part)
+        return Subject(network, variables, images, f" (the run's own {part} images)")
     images = inputs.to_evaluate(options.images, options.data_dir, side, model.crop_share)
-    inputs.check_shape(images, model.image_shape, options.images, str(run))
+    division.check_shape(images, model.image_shape, options.images, str(run))
     images = class_names.by_name(images, model.classes, options.images, str(run))
     there = class_names.with_images(images)
     how = ""

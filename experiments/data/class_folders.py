@@ -88,28 +88,38 @@ def class_folders(root: Path, problems: list[str]) -> dict[str, Path]:
 
 
 def check_classes(root: Path, classes: dict[str, Path]) -> None:
-    """Raises a ValueError where class folders look like the parts of a divided data set.
+    """Raises a ValueError where class folders look like the parts of a divided data set."""
+    if found := parts_among(classes):
+        got = ", ".join(f"{folder.name}/" for folder in found.values())
+        raise ValueError(
+            f"{root} must hold one folder a class (got {got}, which look like parts of a data set "
+            "that is divided already); give one of these folders"
+        )
 
-    They do if they are named like parts, and there are no other folders or they hold only folders.
+
+def parts_of(source: str) -> dict[str, Path]:
+    """The folders ``train``, ``test`` and ``val`` of a folder that is divided already.
+
+    There may be fewer. Of data of another kind, such as a folder of class folders, there are none.
+    """
+    root = Path(source)
+    return parts_among(class_folders(root, [])) if root.is_dir() else {}
+
+
+def parts_among(folders: dict[str, Path]) -> dict[str, Path]:
+    """Folders that are parts of a divided data set, by part; empty if they are classes.
+
+    They are parts if they are named like parts, and there are no other folders or they hold only
+    folders.
     """
     found = {
         part: folder
         for part, names in PARTS.items()
-        for name, folder in classes.items()
+        for name, folder in folders.items()
         if name.lower() in names
     }
-    nested = [folder for folder in found.values() if holds_folders_alone(folder)]
-    if not nested and not (len(found) == len(classes) > 1):
-        return
-    got = ", ".join(f"{folder.name}/" for folder in found.values())
-    parts = {"--data": found.get("train"), "--test-data": found.get("test", found.get("val"))}
-    options = " ".join(f"{option} {folder}" for option, folder in parts.items() if folder)
-    held_out = "; validation images are held out of the training images (--val-fraction)"
-    raise ValueError(
-        f"{root} must hold one folder a class (got {got}, which look like parts of a data set that "
-        f"is divided already); to train, give the parts as {options}, to evaluate, give one of them"
-        + (held_out if len(found) == len(PARTS) else "")
-    )
+    nested = any(holds_folders_alone(folder) for folder in found.values())
+    return found if nested or len(found) == len(folders) > 1 else {}
 
 
 def holds_folders_alone(folder: Path) -> bool:

@@ -172,6 +172,14 @@ def each(
     return results, messages
 
 
+def paths(images: ImageFiles) -> list[str]:
+    """Where the images are: the paths of those in a folder, the names of others in their store."""
+    return [
+        str(images.store.open(name)) if isinstance(images.store, Folder) else str(name)
+        for name in images.names
+    ]
+
+
 def check(parts: Sequence[Any]) -> None:
     """Decodes all images in files. A ValueError names all that fail.
 

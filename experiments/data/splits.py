@@ -22,6 +22,7 @@ class Splits(NamedTuple, Generic[Part]):
       test: the images to test on.
       division: how the data were divided, in words.
       data_sha256: digest of all data before the division; it does not depend on the seed.
+      files: of images in files, the files of the three parts; None if there are none.
     """
 
     train: Part
@@ -29,6 +30,7 @@ class Splits(NamedTuple, Generic[Part]):
     test: Part
     division: str = "a seeded split"
     data_sha256: str = ""
+    files: tuple[list[str], ...] | None = None
 
     def parts(self) -> tuple[Part, Part, Part]:
         """The three parts."""

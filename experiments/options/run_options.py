@@ -24,7 +24,8 @@ PLACES = {
     *("run_dir", "data_dir", "coordinator", "processes", "process", "workers"),
     *("resume", "checkpoint_minutes"),
 }
-DATA_HELP = f"""Training images. Public sets have test images of their own.
+DATA_HELP = f"""Training images. Public sets have test images of their own. So has a folder with
+folders train/ and test/ (and val/) in it, each with one folder a class.
 {DATA}"""
 
 
@@ -71,6 +72,11 @@ class RunOptions(ABC):
 
     #: Passes over the training images.
     epochs: Annotated[int, arg(metavar="N")] = 200
+    #: End after this number of epochs without a better validation accuracy. The learning rate falls
+    #: as if all epochs followed.
+    patience: Annotated[
+        int | None, arg(metavar="N", help_behavior_hint="(default: train all epochs)")
+    ] = None
     #: Images in one step. They are divided over all devices. The last batch of an epoch is filled
     #: up with images from the epoch's beginning.
     batch_size: Annotated[int, arg(metavar="N")] = 128
@@ -133,7 +139,7 @@ class RunOptions(ABC):
         check_ranges(
             self,
             *at_least(8, self, ("image_size",)),
-            *at_least(1, self, ("per_class", "epochs", "batch_size")),
+            *at_least(1, self, ("per_class", "epochs", "patience", "batch_size")),
             *at_least(0, self, ("workers", "skip_nonfinite")),
             ("test_fraction", 0 < self.test_fraction < 1, "between 0 and 1"),
             ("val_fraction", 0 < self.val_fraction < 1, "between 0 and 1"),
@@ -153,6 +159,10 @@ class RunOptions(ABC):
 
     def check_files(self) -> None:
         """Raises a FileNotFoundError for the first option whose file does not exist."""
+        self.check_data()
+
+    def check_data(self) -> None:
+        """Raises a FileNotFoundError if the data or the test data do not exist."""
         for source in (self.data, self.test_data):
             if source is not None and not is_public(source):
                 check_exists(source)

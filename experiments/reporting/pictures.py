@@ -21,9 +21,7 @@ def of_accuracies(out: Path, arranged: Arranged, results: Table) -> Iterator[Pic
     for number, column in enumerate(arranged.columns, 1):
         of = [(row, arranged.groups.get((row, column.label))) for row in arranged.rows]
         # Runs with another number of epochs are in another group.
-        accuracies = {
-            row: np.array([run.val_accuracies for run in group.runs]) for row, group in of if group
-        }
+        accuracies = {row: of_all([r.val_accuracies for r in g.runs]) for row, g in of if g}
         name = f"epochs-{number}-{slug(column.label)}.png"
         classes = {group.runs[0].result["images"]["classes"] for _, group in of if group}
         chance = 1 / classes.pop() if len(classes) == 1 else None
@@ -69,7 +67,7 @@ def of_transfer(out: Path, arranged: Arranged) -> Iterator[Picture]:
 
 def _where(out: Path, end: str, title: str, group: Group) -> Iterator[Picture]:
     """Draws λ over training and at its end."""
-    histories = np.array([run.pair_weights for run in group.runs])
+    histories = of_all([run.pair_weights for run in group.runs])
     history, epochs = histories.mean(axis=0), range(1, histories.shape[1] + 1)
     config = group.runs[0].config
     pairs, names = config["matched_pairs"], dict(enumerate(config["source_layers"]))
@@ -86,6 +84,11 @@ def _where(out: Path, end: str, title: str, group: Group) -> Iterator[Picture]:
     name = f"matching-{end}"
     transfer_plots.matching_diagram(out / name, pairs, history[-1], title, names)
     yield name, f"Which layers are matched in the last epoch, {title}: {of_seeds(group.seeds)}."
+
+
+def of_all(values: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:
+    """Values of each run's epochs, up to the first end of a run: --patience may end it early."""
+    return np.array([each[: min(map(len, values))] for each in values])
 
 
 def _what(out: Path, end: str, title: str, group: Group) -> Picture:

@@ -133,7 +133,8 @@ def read(folder: Path) -> Run:
     wanted = config["epochs"]
     if "network" not in config and not METHODS[config["method"]].takes_steps:
         wanted = 1
-    if len(epochs) != wanted:
+    fewer = config.get("patience") is not None and 0 < len(epochs) <= wanted
+    if len(epochs) != wanted and not fewer:
         raise ValueError(
             f"{METRICS} must have {wanted} epochs, as {CONFIG} says (got {len(epochs)})"
         )

@@ -13,7 +13,7 @@ from ..data.image_files import ImageFiles
 from ..options.run_options import RunOptions
 from ..options.train_options import Config
 from ..system.devices import Devices
-from . import inputs
+from . import division, inputs
 
 
 class Further(NamedTuple):
@@ -66,8 +66,8 @@ def take(
         images = unlabelled.load(
             config.unlabelled, config.data_dir, config.image_size, config.crop_share
         )
-        shape = parts.train.image_shape
-        inputs.check_shape(images, shape, f"--unlabelled {config.unlabelled}", "the training part")
+        shape, called = parts.train.image_shape, f"--unlabelled {config.unlabelled}"
+        division.check_shape(images, shape, called, "the training part")
         if isinstance(images, ImageFiles):
             if isinstance(parts.train, Dataset):
                 (images,) = load.in_memory(images)

@@ -8,15 +8,23 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data import class_names, crops, digests, load, public_sets, splits
+from ..data import (
+    class_folders,
+    class_names,
+    crops,
+    digests,
+    image_files,
+    load,
+    public_sets,
+    splits,
+)
 from ..data.batches import TrainingData, check_batch_size
-from ..data.dataset import Dataset, Images
-from ..data.image_files import ImageFiles, check
+from ..data.dataset import Dataset
+from ..data.image_files import ImageFiles
 from ..data.in_memory import InMemory
 from ..options.run_options import RunOptions
 from ..system.devices import Devices
-
-Splits = splits.Splits[Dataset | ImageFiles]
+from .division import Splits, whole_parts
 
 # Without --loader, training images up to this many decoded bytes are held on the device.
 MEMORY = 2 * 1024**3
@@ -36,77 +44,44 @@ def load_splits(options: RunOptions) -> Splits:
       OSError: the data cannot be read.
     """
     whole = whole_parts(options)
-    taken = _taken(whole, options)._replace(data_sha256=digests.of_images(whole.parts()))
-    train = taken.train
+    used = taken(whole, options)
+    used = used._replace(data_sha256=digests.of_images(whole.parts()), files=_files(used.parts()))
+    train = used.train
     if by_workers(options, len(train.labels), in_files=isinstance(train, ImageFiles)):
-        check(taken.parts())
-        return taken
-    train, validation, test = load.in_memory(*taken.parts())
-    return taken._replace(train=train, validation=validation, test=test)
+        image_files.check(used.parts())
+        return used
+    train, validation, test = load.in_memory(*used.parts())
+    return used._replace(train=train, validation=validation, test=test)
+
+
+def _files(parts: tuple[Dataset | ImageFiles, ...]) -> tuple[list[str], ...] | None:
+    """The files of each part; None if a part's images are in memory."""
+    found = [image_files.paths(part) for part in parts if isinstance(part, ImageFiles)]
+    return tuple(found) if len(found) == len(parts) else None
 
 
 def parts_to_use(options: RunOptions) -> Splits:
     """The three parts with as many images as the options ask for. No file is decoded."""
-    return _taken(whole_parts(options), options)
+    return taken(whole_parts(options), options)
 
 
-def _taken(whole: Splits, options: RunOptions) -> Splits:
+def taken(whole: Splits, options: RunOptions) -> Splits:
     """The parts with as many training images as the options ask for, checked."""
     train = whole.train
     class_names.check_every_class(train, f"--data {options.data}")
     if options.per_class is not None:
         train = splits.per_class(train, options.per_class, options.seed)
-    taken = whole._replace(train=train)
-    splits.check_not_empty(taken)
+    used = whole._replace(train=train)
+    splits.check_not_empty(used)
     if options.takes_steps:
         check_batch_size(options.batch_size, len(train.labels))
-    return taken
-
-
-def whole_parts(options: RunOptions) -> Splits:
-    """The three parts before `--per-class` applies."""
-    if public_sets.is_public(options.data):
-        if options.test_data is not None:
-            raise ValueError(
-                f"--test-data must not be given with --data {options.data}, which has test images "
-                f"of its own (got {options.test_data})"
-            )
-        train, test = public_sets.read(
-            options.data, options.data_dir, options.image_size, options.crop_share
-        )
-        lists = public_sets.lists_of(options.data)
-        return splits.divide(train, test, options.val_fraction, options.seed, lists)
-    train = load.load(options.data, options.image_size, options.crop_share)
-    if options.test_data is None:
-        train, test = splits.hold_out(train, options.test_fraction, options.seed)
-    else:
-        test = load.load(options.test_data, options.image_size, options.crop_share)
-        test_name, name = f"--test-data {options.test_data}", f"--data {options.data}"
-        check_shape(test, train.image_shape, test_name, name)
-        test = class_names.by_name(test, train.classes, test_name, name)
-    return splits.divide(train, test, options.val_fraction, options.seed)
-
-
-def check_shape(images: Images, shape: tuple[int, int, int], source: str, owner: str) -> None:
-    """Raises a ValueError unless images have this shape.
-
-    Args:
-      images: the images.
-      shape: height, width and channels.
-      source: what a message calls the images.
-      owner: what a message calls the owner of the shape.
-    """
-    if images.image_shape != shape:
-        wanted, got = ("x".join(map(str, each)) for each in (shape, images.image_shape))
-        raise ValueError(
-            f"the images of {source} must be {wanted}, as those of {owner} (got {got})"
-        )
+    return used
 
 
 def to_evaluate(
     source: str, data_dir: Path, size: int, crop_share: float | None
 ) -> Dataset | ImageFiles:
-    """Images to evaluate on: of a public set the official test part, of other data all.
+    """Images to evaluate on: the test part of a public set or divided folder, of other data all.
 
     Args:
       source: data as for ``--data``.
@@ -125,8 +100,9 @@ def to_evaluate(
     if public_sets.is_public(source):
         images = public_sets.read(source, data_dir, size, crop_share)[1]
     else:
-        images = load.load(source, size, crop_share)
-    check([images])
+        own = class_folders.parts_of(source)
+        images = load.load(str(own.get("test", source)), size, crop_share)
+    image_files.check([images])
     return images
 
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
 # These are there only while the run is not finished.
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
+# The files of each part, of a run on images in files.
+IMAGES = "images.csv"
 # Weights of the best epoch: of a target, or of a source.
 TARGET, SOURCE = "target.safetensors", "source.safetensors"
 # If the run learns weights of pairs and channels: their means, and the pictures.

@@ -84,6 +84,8 @@ def train(
 
         def on_step(number: int, info: Any) -> None:
             nonlocal seen
+            if not seen:
+                bar.unpause()  # so that the estimate leaves the compilation out
             seen = f"loss {float(info.loss):.3f} acc {float(info.score):.0%}"
             bar.set_postfix_str(f"{seen} best val {best:.1%}", refresh=False)
             bar.update()
@@ -110,7 +112,7 @@ def train(
             training,
             splits.validation,
             splits.test,
-            loop.Schedule(options.epochs, rate, options.seed),
+            loop.Schedule(options.epochs, rate, options.seed, options.patience),
             more=more,
             begin=begin,
             drop_at_most=options.skip_nonfinite,

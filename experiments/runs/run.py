@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import dataclasses
 import datetime
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..data import digests, few_images
@@ -111,6 +113,8 @@ def opened(
             )
         begun = resume.check(folder, options, more)
         write_json(folder / layout.CONFIG, dataclasses.asdict(options) | more)
+        if splits.files is not None:
+            write_files(folder / layout.IMAGES, splits, splits.files)
         print(
             f"{what}, on {len(splits.train.labels)} training, {len(splits.validation.labels)} "
             f"validation and {len(splits.test.labels)} test images ({splits.division}), "
@@ -131,6 +135,23 @@ def opened(
         except OSError as error:
             raise RunFailedError(f"the run's files must be writable (got {error})") from error
         devices.on_first_process(end)
+
+
+def write_files(path: Path, splits: inputs.Splits, names: Sequence[Sequence[str]]) -> None:
+    """Writes a table of all files: to what part each belongs, its class and its path."""
+    with contextlib.ExitStack() as stack:
+        unfinished = stack.enter_context(files.replacing(path))
+        # A file's name may have bytes that are no text. They are written as they are.
+        file = stack.enter_context(
+            unfinished.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+        )
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("part", "class", "image"))
+        for part, images, found in zip(
+            ("train", "validation", "test"), splits.parts(), names, strict=True
+        ):
+            classes = (images.classes[label] for label in images.labels)
+            table.writerows(zip([part] * len(found), classes, found, strict=True))
 
 
 def finish(
@@ -177,6 +198,11 @@ def finish(
         },
     )
     warn(warnings)
+    if options.takes_steps and len(result.epochs) < options.epochs:
+        print(
+            f"ended after epoch {len(result.epochs)} of {options.epochs}: no better validation "
+            f"accuracy in {options.patience} epochs (--patience)"
+        )
     print(
         f"best epoch {best.epoch}: validation accuracy {100 * best.val_accuracy:.2f} %, test "
         f"accuracy {100 * result.test_accuracy:.2f} %"

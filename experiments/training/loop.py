@@ -29,11 +29,13 @@ class Schedule(NamedTuple):
       epochs: number of passes over the training data.
       rate: epoch (from 0) → learning rate; see `experiments.training.schedules`.
       seed: seed of the initialisation.
+      patience: end after so many epochs without a better validation accuracy; None for never.
     """
 
     epochs: int
     rate: Callable[[int], float]
     seed: int
+    patience: int | None = None
 
 
 class Result(NamedTuple):
@@ -111,7 +113,7 @@ def train(
     run = Training(compiled, source_variables, begin, drop_at_most, on_step)
     feeds = {"batch": training} | dict(more or {})
     accuracy_of = partial(accuracy, compiled.evaluate, compiled.devices)
-    while run.epoch < schedule.epochs:
+    while run.epoch < schedule.epochs and not is_stale(run.epochs, schedule.patience):
         lr = schedule.rate(run.epoch)
         run.state = with_learning_rate(run.state, lr, compiled.devices)
         epochs = [feed.epoch(run.epoch, run.step) for feed in feeds.values()]
@@ -155,7 +157,7 @@ class Training:
             begin.epoch,
             begin.step,
         )
-        self._infos, self._epochs = list(begin.infos), list(begin.epochs)
+        self._infos, self.epochs = list(begin.infos), list(begin.epochs)
         self._dropped = begin.dropped
         now = time.perf_counter()
         self._epoch_begun, self._begun = now - begin.epoch_seconds, now - begin.seconds
@@ -178,7 +180,7 @@ class Training:
             list(self._infos),
             self.epoch,
             self.step,
-            list(self._epochs),
+            list(self.epochs),
             self._dropped,
             now - self._epoch_begun,
             now - self._begun,
@@ -198,8 +200,8 @@ class Training:
         """Records the epoch and goes to the next one."""
         now = time.perf_counter()
         epoch = Epoch(self.epoch + 1, lr, now - self._epoch_begun, means, val_accuracy)
-        self._epochs.append(epoch)
-        if best_epoch(self._epochs) is epoch:
+        self.epochs.append(epoch)
+        if best_epoch(self.epochs) is epoch:
             # A copy, because the next step reuses the memory of the state's arrays.
             self.best = jax.tree.map(jnp.copy, target_variables(self.state))
         self.epoch, self.step, self._infos, self._epoch_begun = self.epoch + 1, 0, [], now
@@ -231,3 +233,10 @@ class Training:
 def best_epoch(epochs: list[Epoch]) -> Epoch:
     """The first epoch with the highest validation accuracy."""
     return max(epochs, key=lambda epoch: epoch.val_accuracy)
+
+
+def is_stale(epochs: list[Epoch], patience: int | None) -> bool:
+    """Whether the last ``patience`` epochs have not been better than the best before them."""
+    if patience is None or not epochs:
+        return False
+    return epochs[-1].epoch - best_epoch(epochs).epoch >= patience

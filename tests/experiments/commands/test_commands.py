@@ -3,6 +3,7 @@
 import csv
 import json
 import signal
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -110,6 +111,48 @@ def test_new_images_are_classified_by_what_a_run_has_trained(source, capsys, tmp
     softmax = np.exp(logits) / np.exp(logits).sum()
     assert predicted[-1] == softmax.argmax()
     assert float(rows[-1]["probability"]) == pytest.approx(softmax.max(), abs=1e-4)
+
+
+def test_a_run_is_evaluated_on_its_own_images(source, capsys, tmp_path):
+    """As many are right as the run has counted, and the files are those that it has listed."""
+    assert run_evaluate(source.parent) == 0
+    result = json.loads((source.parent / "result.json").read_text())
+    count = result["images"]["test"]
+    right = round(result["test_accuracy"] * count)
+    assert capsys.readouterr().out.startswith(f"{right} of {count} right: ")
+
+    digits = load.digits(8)
+    for number in range(200):
+        folder = tmp_path / "photos" / f"{digits.labels[number]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digits.images[number]).save(folder / f"{number}.png")
+    folder = tmp_path / "run"
+    line = ["--method", "scratch", *DIGITS, "--data", tmp_path / "photos", "--seed", 3]
+    assert run(*line, "--per-class", 8, "--run-dir", folder) == 0
+    capsys.readouterr()
+    result = json.loads((folder / "result.json").read_text())
+    with (folder / "images.csv").open(encoding="utf-8", newline="") as file:
+        listed = list(csv.DictReader(file))
+    for part, options in (("test", ()), ("validation", ("--part", "validation"))):
+        assert run_evaluate(folder, *options, "--predictions", tmp_path / "p.npz") == 0
+        found = dict(np.load(tmp_path / "p.npz"))
+        wanted = [row for row in listed if row["part"] == part]
+        assert found["images"].tolist() == [row["image"] for row in wanted]
+        told = found["classes"][found["predictions"]] == [row["class"] for row in wanted]
+        accuracy = result["test_accuracy" if part == "test" else "val_accuracy"]
+        assert told.mean() == pytest.approx(accuracy, abs=1e-6)
+        line = capsys.readouterr().out.splitlines()[0]
+        assert line == (
+            f"{told.sum()} of {len(told)} right: {100 * told.mean():.2f} % (the run's own {part} "
+            "images)"
+        )
+    assert sum(row["part"] == "train" for row in listed) == 80
+    Path(listed[0]["image"]).unlink()
+    assert run_evaluate(folder) == 2
+    assert f"must be those that {folder} was trained on" in capsys.readouterr().err
+    (tmp_path / "photos").rename(tmp_path / "elsewhere")
+    assert run_evaluate(folder) == 2
+    assert f"{folder} must find its images where they were" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

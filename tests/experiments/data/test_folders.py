@@ -1,6 +1,7 @@
 """Folders of image files: every kind of file is converted rightly, or named before training."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -173,39 +174,75 @@ def test_what_does_not_belong_into_a_folder_is_named(name, tmp_path):
     assert all(f"{tmp_path}/{path}: {why}" in told for path, why in wanted.items())
 
 
-# Folders of a data set that is divided already, and what is told of its parts.
+# Folders of a data set that is divided already: what is in each part, and what is held out.
 DIVIDED = {
     "three parts": (
-        good("train/a", "train/b", "val/a", "test/a"),
-        ("train/, test/, val/", "--data {f}/train --test-data {f}/test,", "--val-fraction"),
+        good("train/a", "train/b", "val/b", "test/a"),
+        ("train/, test/ and val/", {"train": "aaaabbbb", "validation": "bbbb", "test": "aaaa"}),
     ),
-    "two parts": (
-        good("Training/a", "validation/a"),
-        ("Training/, validation/", "--data {f}/Training --test-data {f}/validation,", ""),
+    "without test": (
+        good("Training/a", "Training/b", "validation/a"),
+        ("Training/ and validation/", {"train": "aaabbb", "validation": "aaaa", "test": "ab"}),
     ),
-    "one part": (good("train/a", "train/b"), ("got train/,", "--data {f}/train,", "")),
+    "without val": (
+        good("train/a", "train/b", "Testing/b"),
+        ("train/ and Testing/", {"train": "aaabbb", "validation": "ab", "test": "bbbb"}),
+    ),
     "beside others": (
-        good("train/a", "test/a", "masks"),
-        ("train/, test/", "--data {f}/train --test-data {f}/test,", ""),
+        good("train/a", "train/b", "test/a", "masks"),
+        ("train/ and test/", {"train": "aaabbb", "validation": "ab", "test": "aaaa"}),
     ),
-    "images in the parts": (
-        good("train", "test"),
-        ("train/, test/", "--data {f}/train --test-data {f}/test,", ""),
+    "train alone": (
+        good("train/a", "train/b"),
+        ("train/", {"train": "aabb", "validation": "ab", "test": "ab"}),
     ),
 }
 
 
+@pytest.mark.parametrize("loader", ["memory", "workers"])
 @pytest.mark.parametrize("name", DIVIDED)
-def test_a_data_set_that_is_divided_already_is_told_with_the_options_for_its_parts(name, tmp_path):
-    files, (parts, options, more) = DIVIDED[name]
+def test_a_folder_that_is_divided_already_is_taken_as_it_is(name, loader, tmp_path):
+    files, (parts, wanted) = DIVIDED[name]
     put(tmp_path, files)
-    told = refusal(tmp_path)
-    assert told.startswith(f"{tmp_path} must hold one folder a class (got ")
-    assert parts in told
-    assert options.format(f=tmp_path) in told
-    assert more in told
-    with pytest.raises(ValueError, match="to evaluate, give one of them"):
-        inputs.to_evaluate(str(tmp_path), tmp_path, SIDE, None)
+    line = f"--method=scratch --batch-size=2 --image-size={SIDE} --loader={loader}".split()
+    splits = inputs.load_splits(
+        cli.parse(Config, "l2t train", [*line, f"--data={tmp_path}", "--test-fraction=0.25"])
+    )
+    found = {
+        part: "".join("ab"[label] for label in getattr(splits, part).labels) for part in wanted
+    }
+    assert found == wanted
+    assert splits.division == f"the folder's own {parts}"
+    # The files' names tell the same, and no image is in two parts.
+    named = ["".join(Path(path).parent.name for path in part) for part in splits.files]
+    assert named == list(wanted.values())
+    every = [path for part in splits.files for path in part]
+    assert len(set(every)) == len(every)
+    assert all(Path(path).is_file() for path in every)
+
+
+def test_what_a_divided_folder_lacks_or_has_twice_is_told(tmp_path):
+    put(
+        tmp_path,
+        good("whole/train/a", "whole/train/b", "whole/test/a", "rest/val/a", "rest/test/a"),
+    )
+    put(tmp_path, good("wrong/train/a", "wrong/train/b", "wrong/test/c"))
+    whole, rest, wrong = tmp_path / "whole", tmp_path / "rest", tmp_path / "wrong"
+    told = refusal(whole, f"--test-data={whole}/test")
+    assert f"--test-data must not be given with --data {whole}, which has test/ of its own" in told
+    assert refusal(rest) == (
+        f"--data {rest} must have a folder train/ beside test/ and val/ (got none)"
+    )
+    assert f"the classes of {wrong}/test must be among those of --data {wrong}" in refusal(wrong)
+    # Where one part is asked for, it must be given; but to evaluate, test/ is taken.
+    told = refusal(whole / "train", f"--test-data={whole}")
+    assert told.startswith(f"{whole} must hold one folder a class (got train/, test/, which look")
+    assert told.endswith("give one of these folders")
+    shutil.rmtree(wrong / "test")
+    put(wrong, good("val/a"))
+    with pytest.raises(ValueError, match="give one of these folders"):
+        inputs.to_evaluate(str(wrong), tmp_path, SIDE, None)
+    assert len(inputs.to_evaluate(str(whole), tmp_path, SIDE, None).labels) == 4
 
 
 def test_classes_may_be_called_like_parts(tmp_path):

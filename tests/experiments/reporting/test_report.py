@@ -339,6 +339,26 @@ def test_the_report_repeats_what_was_said_of_few_images(tmp_path):
     assert "must be numbers from 1 on (got test 0)" in text
 
 
+def test_runs_that_patience_has_ended_are_averaged_as_long_as_all_go_on(tmp_path, monkeypatch):
+    for seed in (0, 1):
+        folder = fabricate(
+            tmp_path / "runs" / f"{seed}", 0.5, method="l2t-ww", seed=seed, patience=1
+        )
+    metrics = folder / "metrics.jsonl"
+    metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:2]))
+    drawn = {}
+    keep = lambda path, accuracies, *rest: drawn.update(accuracies)  # noqa: E731
+    monkeypatch.setattr(report.pictures.accuracy_plots, "over_epochs", keep)
+    assert run_report(tmp_path / "runs", "--out", tmp_path / "out") == 0
+    (values,) = drawn.values()
+    np.testing.assert_array_equal(values, [[0.2, 0.4]] * 2)
+    # Without --patience it is a run that was cut off.
+    fabricate(tmp_path / "cut" / "0", 0.5, method="scratch")
+    metrics = tmp_path / "cut" / "0" / "metrics.jsonl"
+    metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:2]))
+    assert run_report(tmp_path / "cut", "--out", tmp_path / "other") == 2
+
+
 def test_bad_input_is_told_in_one_line(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     unfinished = fabricate(tmp_path / "begun" / "run", 0.5, method="fm")

@@ -34,7 +34,9 @@ def methods_to_test() -> dict[str, Method]:
     }
 
 
-def train(name: str, epochs: int, accuracies: list[float], monkeypatch) -> tuple:
+def train(
+    name: str, epochs: int, accuracies: list[float], monkeypatch, patience: int | None = None
+) -> tuple:
     """Trains with these validation accuracies, whatever the network says."""
     net, device = network((4, 5)), devices.one_device()
     compiled = jitted.compile_method(methods_to_test()[name], net, device)
@@ -44,7 +46,7 @@ def train(name: str, epochs: int, accuracies: list[float], monkeypatch) -> tuple
     monkeypatch.setattr(loop, "accuracy", lambda *args: next(seen))
     parts = dataset(1, 4), dataset(2, 4)
     # Rates that do not depend on the number of epochs: a shorter run is a longer one's beginning.
-    schedule = loop.Schedule(epochs, lambda epoch: 0.05 / (epoch + 1), seed=0)
+    schedule = loop.Schedule(epochs, lambda epoch: 0.05 / (epoch + 1), 0, patience)
     return compiled, loop.train(compiled, source, training, *parts, schedule)
 
 
@@ -67,6 +69,30 @@ def test_the_best_variables_outlive_the_donated_states(name, monkeypatch):
         )
     ]
     assert all(moved)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "patience", "ends"),
+    [
+        ([0.1, 0.4, 0.3, 0.4, 0.9], 2, 4),  # as good is not better
+        ([0.1, 0.4, 0.3, 0.5, 0.2, 0.2], 2, 6),
+        ([0.4, 0.3, 0.9], 1, 2),
+        ([0.4, 0.3, 0.2], 3, 3),
+    ],
+)
+def test_patience_ends_a_run_as_a_shorter_run_ends(accuracies, patience, ends, monkeypatch):
+    epochs = len(accuracies)
+    _, result = train("scratch", epochs, accuracies[:ends], monkeypatch, patience)
+    assert [epoch.val_accuracy for epoch in result.epochs] == accuracies[:ends]
+    assert result.best_epoch.val_accuracy == max(accuracies[:ends])
+    assert result.test_accuracy == 0.5
+    _, short = train("scratch", ends, accuracies, monkeypatch)
+    for kept, ended in zip(
+        jax.tree.leaves((result.variables, target_variables(result.state))),
+        jax.tree.leaves((short.variables, target_variables(short.state))),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(kept, ended)
 
 
 def test_a_step_is_compiled_once_and_takes_the_state_that_it_is_given(monkeypatch):
