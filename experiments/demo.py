@@ -227,8 +227,9 @@ def report(folder: Path, options: Options, outcomes: dict[str, Outcome], seconds
     history = learned.mean(axis=0)
     title = "l2t-ww on two digits, mean over seeds"
     epochs = range(1, options.epochs + 1)
-    transfer_plots.lambda_matrices(folder / "lambda.png", PAIRS, history, epochs, title, LAYERS)
-    transfer_plots.matching_diagram(folder / "matching.png", PAIRS, history[-1], title, LAYERS)
+    names = transfer_plots.Names(LAYERS, "target")
+    transfer_plots.lambda_matrices(folder / "lambda.png", PAIRS, history, epochs, title, names)
+    transfer_plots.matching_diagram(folder / "matching.png", PAIRS, history[-1], title, names)
     print(f"\n{table}\n\n{seconds:.0f} seconds. Pictures in {folder}:")
     print("  pictures.png   what the target sees")
     print("  lambda.png     how much each source layer counts for each target layer, over training")

@@ -6,6 +6,7 @@ from .system import extra  # noqa: F401 - says what is not installed, before it 
 
 # isort: split
 import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -186,10 +187,10 @@ def record_transfer(
 
 def draw(config: Config, pairs: list[Pair], layers: list[str], result: loop.Result) -> None:
     """Writes the pictures of a run's pair weights."""
-    title = f"{config.method}: {' + '.join(config.source)} → {config.target}"
+    title = f"{config.method} on {config.task or Path(config.data).stem}, seed {config.seed}"
     history = np.array([epoch.train["pair_weights"] for epoch in result.epochs])
     epochs = [epoch.epoch for epoch in result.epochs]
-    names, folder = dict(enumerate(layers)), config.folder()
+    names, folder = transfer_plots.Names(dict(enumerate(layers)), config.target), config.folder()
     transfer_plots.lambda_matrices(folder / layout.LAMBDA, pairs, history, epochs, title, names)
     transfer_plots.matching_diagram(folder / layout.MATCHING, pairs, history[-1], title, names)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +71,7 @@ def _where(out: Path, end: str, title: str, group: Group) -> Iterator[Picture]:
     histories = of_all([run.pair_weights for run in group.runs])
     history, epochs = histories.mean(axis=0), range(1, histories.shape[1] + 1)
     config = group.runs[0].config
-    pairs, names = config["matched_pairs"], dict(enumerate(config["source_layers"]))
+    pairs, names = config["matched_pairs"], names_of(config)
     name = f"lambda-{end}"
     transfer_plots.lambda_matrices(out / name, pairs, history, epochs, title, names)
     caption = f"λ of each pair of layers over training, {title}: mean over an epoch's steps, "
@@ -97,7 +98,7 @@ def _what(out: Path, end: str, title: str, group: Group) -> Picture:
     by_pair = zip(*(each.channels for each in means), strict=True)
     channels = [np.mean(channels, axis=0) for channels in by_pair]
     pair_weights = np.mean([each.pair_weights for each in means], axis=0)
-    names = dict(enumerate(group.runs[0].config["source_layers"]))
+    names = names_of(group.runs[0].config)
     name = f"channels-{end}"
     transfer_plots.channel_weights(out / name, means[0].pairs, channels, pair_weights, title, names)
     which = "with the largest λ" if METHODS[group.method].weighs_pairs else "matched (λ is 1)"
@@ -106,6 +107,11 @@ def _what(out: Path, end: str, title: str, group: Group) -> Picture:
         f"training images, {of_seeds(group.seeds)}. All would be 1 if they counted alike."
     )
     return name, caption
+
+
+def names_of(config: dict[str, Any]) -> transfer_plots.Names:
+    """What the pictures of a run call its layers."""
+    return transfer_plots.Names(dict(enumerate(config["source_layers"])), config["target"])
 
 
 def of_seeds(seeds: Sequence[int]) -> str:

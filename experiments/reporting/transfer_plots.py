@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -20,6 +20,30 @@ matplotlib.use("Agg")
 
 # With more pairs, their lines have no names.
 NAMED = 20
+
+
+class Names(NamedTuple):
+    """What pictures call layers.
+
+    Attributes:
+      sources: names of source layers; a layer without one has its number.
+      network: the target network; its layers are numbered.
+    """
+
+    sources: Mapping[int, str]
+    network: str
+
+    def source(self, layer: int) -> str:
+        """The name of a source layer."""
+        return self.sources.get(layer, f"source {layer}")
+
+    def target(self, layer: int) -> str:
+        """The name of a target layer."""
+        return f"{self.network} {layer}"
+
+    def pair(self, pair: Pair) -> str:
+        """The name of a pair."""
+        return f"{self.source(pair[0])} → {self.target(pair[1])}"
 
 
 def pair_matrix(pairs: Sequence[Pair], values: np.ndarray) -> tuple[np.ndarray, list, list]:
@@ -41,7 +65,7 @@ def lambda_matrices(
     history: np.ndarray,
     epochs: Sequence[int],
     title: str,
-    source_names: Mapping[int, str] | None = None,
+    names: Names,
 ) -> None:
     """Draws the λ matrix at up to five epochs, and every λ over all epochs.
 
@@ -51,9 +75,8 @@ def lambda_matrices(
       history: mean λ of each pair in each epoch, ``[epochs, pairs]``.
       epochs: the epochs' numbers.
       title: the method and the networks or data.
-      source_names: names of source layers, to show instead of their numbers.
+      names: of the layers.
     """
-    names = source_names or {}
     _, sources, targets = pair_matrix(pairs, history[0])
     moments = sorted({int(i) for i in np.linspace(0, len(epochs) - 1, min(5, len(epochs)))})
     named = len(pairs) <= NAMED
@@ -72,12 +95,8 @@ def lambda_matrices(
         image = panel.imshow(matrix, vmin=0, vmax=top, cmap="viridis", aspect="auto")
         panel.set_title(f"epoch {epochs[moment]}", fontsize=9)
         panel.set_xticks(range(len(targets)), [str(n) for n in targets])
-        panel.set_yticks(
-            range(len(sources)), [names.get(m, str(m)) for m in sources] if i == 0 else []
-        )
-        panel.set_xlabel("target layer")
-        if i == 0:
-            panel.set_ylabel("source layer", labelpad=8)
+        panel.set_yticks(range(len(sources)), [names.source(m) for m in sources] if i == 0 else [])
+        panel.set_xlabel(f"layer of {names.network}")
     upper.colorbar(image, cax=upper.add_subplot(grid[0, -1]), label="mean λ")
     lines = lower.subplots()
     colours = matplotlib.colormaps["tab10"]
@@ -100,7 +119,7 @@ def lambda_matrices(
             xytext=(0, -9), textcoords="offset points", fontsize=8, color="0.4",
         )  # fmt: skip
     if named:
-        labels = [f"{names.get(m, m)} → {n}" for m, n in pairs]
+        labels = [names.pair(pair) for pair in pairs]
         shades = [colours(sources.index(m) % 10) for m, _ in pairs]
         _name_ends(lines, history[-1], labels, shades, heights[1])
     else:  # too many to name; the matrices above name them
@@ -145,7 +164,7 @@ def matching_diagram(
     pairs: Sequence[Pair],
     weights: np.ndarray,
     title: str,
-    source_names: Mapping[int, str] | None = None,
+    names: Names,
 ) -> None:
     """Draws source layers left, target layers right, and lines as wide as λ.
 
@@ -154,9 +173,8 @@ def matching_diagram(
       pairs: the pairs (source layer, target layer).
       weights: λ of each pair, ``[pairs]``.
       title: the method and the networks or data.
-      source_names: names of source layers, to show instead of their numbers.
+      names: of the layers.
     """
-    names = source_names or {}
     matrix, sources, targets = pair_matrix(pairs, weights)
     rows = max(len(sources), len(targets))
     figure = Figure(figsize=(5.2, 1.2 + 0.7 * rows), layout="constrained")
@@ -185,7 +203,7 @@ def matching_diagram(
             axes.text(
                 x,
                 y,
-                (names.get(layer, f"source {layer}") if x == 0 else f"target {layer}"),
+                names.source(layer) if x == 0 else names.target(layer),
                 ha="center",
                 va="center",
                 zorder=2,
@@ -203,7 +221,7 @@ def channel_weights(
     weights: Sequence[np.ndarray],
     pair_weights: np.ndarray,
     title: str,
-    source_names: Mapping[int, str] | None = None,
+    names: Names,
     count: int = 6,
 ) -> None:
     """Draws the channel weights of the pairs with the largest λ, times the number of channels.
@@ -214,24 +232,26 @@ def channel_weights(
       weights: mean channel weights of each pair, ``[C]``.
       pair_weights: mean λ of each pair, ``[pairs]``.
       title: the method and the networks or data.
-      source_names: names of source layers, to show instead of their numbers.
+      names: of the layers.
       count: the most pairs to draw.
     """
-    names = source_names or {}
     strongest = np.argsort(-pair_weights, kind="stable")[:count]
     columns = min(3, len(strongest))
     rows = -(-len(strongest) // columns)
-    figure = Figure(figsize=(3.2 * columns + 0.8, 2.1 * rows + 0.8), layout="constrained")
+    figure = Figure(figsize=(3.2 * columns + 0.8, 2.3 * rows + 0.8), layout="constrained")
     figure.suptitle(title, fontsize=10)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    # From 0 to twice the mean at least, so that what has hardly changed looks like it.
+    most = max(float(np.max(weights[pair])) * len(weights[pair]) for pair in strongest)
+    grid[0, 0].set_ylim(0, max(2.0, 1.05 * most))
     for panel in grid.flat[len(strongest) :]:
         panel.set_axis_off()
     for i, (panel, pair) in enumerate(zip(grid.flat, strongest, strict=False)):
-        (m, n), values = pairs[pair], weights[pair] * len(weights[pair])
+        values = weights[pair] * len(weights[pair])
         colours = np.where(values >= 1, "tab:blue", "tab:orange")
         panel.bar(np.arange(len(values)), values - 1, bottom=1, width=1, color=colours)
         panel.axhline(1, color="0.3", linewidth=0.8)
-        panel.set_title(f"{names.get(m, m)} → {n}, mean λ {pair_weights[pair]:.2f}", fontsize=9)
+        panel.set_title(f"{names.pair(pairs[pair])}\nmean λ {pair_weights[pair]:.2f}", fontsize=9)
         panel.tick_params(labelsize=8)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         # Below the last panel of each column.
