@@ -24,7 +24,7 @@ import optax
 from .options.checks import check_can_be_written
 from .system import precision
 from .timing import loop_rate, programs
-from .timing.programs import MATRICES, MODES, PLAIN, Program, Setting, iteration
+from .timing.programs import IN_TORCH, MATRICES, MODES, PLAIN, Program, Setting, iteration
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -129,6 +129,15 @@ def ratios(built: dict[str, Program], medians: dict[str, float], pairs: int) -> 
     if mixed in medians and differences in medians:
         found["finite_difference_over_mixed"] = medians[differences] / medians[mixed]
         print(f"finite-difference ÷ mixed: {found['finite_difference_over_mixed']:.2f}")
+    for name in medians:
+        if (own := name.removesuffix(IN_TORCH)) == name:
+            continue
+        # Of the iterations, that by the first of the modes.
+        mode = next((mode for mode in MODES if iteration(mode, 2, pairs) in medians), None)
+        ours = own.replace("iteration,", f"iteration, {mode},").removesuffix(", channels last")
+        if ours in medians:
+            found[f"pytorch_over_ours, {own}"] = medians[name] / medians[ours]
+            print(f"PyTorch ÷ ours, {own}: {medians[name] / medians[ours]:.2f}")
     plain = built[PLAIN].temporaries
     if low in built and plain and (temporaries := built[low].temporaries):
         found["low_memory_temporaries_over_plain_step"] = temporaries / plain
@@ -205,7 +214,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Setting]
     )  # fmt: skip
     parser.add_argument(
         "--peer", choices=["torch"],
-        help="also time the plain step in PyTorch (needs the small setting in float32)",
+        help="also time the same programs in PyTorch (needs the small setting in float32)",
     )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="file to write all figures to")
     options = parser.parse_args(arguments)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +23,8 @@ MODES = {
     "reverse": l2t_jax.reverse_meta_gradient,
     "finite-difference": l2t_jax.finite_difference_meta_gradient,
 }
-PLAIN, REAL, TORCH = "plain step", "real step, with source", "plain step in PyTorch"
+PLAIN, REAL, SOURCE = "plain step", "real step, with source", "source forward"
+IN_TORCH = ", in PyTorch"
 SIDE = 4096
 MATRICES = f"matrix product, {SIDE} cubed"
 
@@ -107,7 +108,7 @@ def build(
       chosen: networks, pairs and image size.
       batch: images a step.
       iterations: for each iteration its mode, number of virtual matching steps and number of pairs.
-      torch: whether to add the plain step in PyTorch. It exists only for the small setting.
+      torch: whether to add the same programs in PyTorch. They exist only for the small setting.
 
     Yields:
       Each program's name, and the program.
@@ -123,11 +124,9 @@ def build(
         return compiled(method.step, state, variables, samples)
 
     yield PLAIN, step(baselines.scratch(target, optimizer=SGD), None)
-    if torch:
-        yield TORCH, torch_step(batch)
     yield MATRICES, matrix_product(chosen.operands)
     yield (
-        "source forward",
+        SOURCE,
         compiled(
             lambda variables, images: source.apply(variables, images, train=False).features,
             source_variables,
@@ -148,6 +147,10 @@ def build(
             meta_gradient=MODES[mode],
         )
         yield iteration(mode, steps, number), step(method, source_variables)
+    if torch:
+        variables = jax.jit(target.init)(key, images)
+        counts = sorted({steps for _, steps, number in iterations if number == len(pairs)})
+        yield from peer(batch, variables, source_variables, pairs, counts)
 
 
 def compiled(function: Callable[..., Any], *arguments: Any) -> Program:
@@ -167,25 +170,18 @@ def matrix_product(operands: str | None) -> Program:
     return compiled(lambda x: jnp.matmul(x, x, preferred_element_type=jnp.float32), matrix)
 
 
-def torch_step(size: int) -> Program:
-    """The plain step of VGG-9-BN in PyTorch, on the CPU with all cores."""
-    import torch
-    from torch import nn
+def peer(
+    batch: int,
+    target: Variables,
+    source: Variables,
+    pairs: Sequence[Pair],
+    steps: Sequence[int],
+) -> Iterator[tuple[str, Program]]:
+    """The same programs in PyTorch, on the CPU with all cores; arguments as of `torch_peer`."""
+    from l2t_jax.pytorch import to_torch  # only this needs safetensors and PyTorch
 
-    layers: list[Any] = []
-    channels = 3
-    for stage in ((64,), (128,), (256, 256), (512, 512), (512, 512)):
-        for width in stage:
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
-            channels = width
-        layers.append(nn.MaxPool2d(2))
-    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(512, 10))
-    optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
-    images, labels = torch.randn(size, 3, 32, 32), torch.arange(size) % 10
+    from . import torch_peer
 
-    def call() -> None:
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(network(images), labels).backward()
-        optimizer.step()
-
-    return Program(call)
+    weights = to_torch(target), to_torch(source)
+    for name, call in torch_peer.programs(batch, *weights, pairs, steps):
+        yield f"{name}{IN_TORCH}", Program(call)
