@@ -46,7 +46,7 @@ def check_pairs(
       target_features: likewise, with the same ``B``.
 
     Raises:
-      ValueError: zero pairs, a pair outside the lists, a feature map that is not of
+      ValueError: zero pairs, an empty list, a pair outside the lists, a feature map that is not of
         rank 4, or batch sizes that differ.
 
     Example:
@@ -56,6 +56,12 @@ def check_pairs(
       ValueError: a pair must be of source layer 0 to 0 and target layer 0 to 0 (got (0, 1))
     """
     require_pairs(pairs)
+    for side, features in [("source", source_features), ("target", target_features)]:
+        if not features:
+            raise ValueError(
+                f"the {side} network must give feature maps to match (got none); name its layers "
+                "in `features`"
+            )
     for m, n in pairs:
         if not (0 <= m < len(source_features) and 0 <= n < len(target_features)):
             raise ValueError(

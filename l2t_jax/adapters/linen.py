@@ -46,8 +46,8 @@ def from_linen(
 
     Args:
       module: called as ``module(images, **mode(train))``, it returns ``(logits, feature maps)``;
-        or logits alone, where ``features`` are given. Collections other than ``params`` become
-        the model state, and are updated in training passes.
+        or logits alone, where ``features`` are given or nothing is matched. Collections other than
+        ``params`` become the model state, and are updated in training passes.
       rngs: names of the random streams that training passes draw from, such as ``("dropout",)``.
       features: paths of the feature maps inside of a module that was not written for this, such
         as ``("stem", "stage1/block2")``: outputs of submodules, or what was sown; see
@@ -93,10 +93,8 @@ def from_linen(
         options = {**mode(train), "rngs": dict(keys)}
         if wanted is None:
             with explained(train):
-                (logits, maps), moved = module.apply(
-                    collections, images, mutable=mutable, **options
-                )
-            return logits, tuple(maps), dict(unfreeze(moved))
+                outputs, moved = module.apply(collections, images, mutable=mutable, **options)
+            return *paths.logits_and_maps(outputs), dict(unfreeze(moved))
         with explained(train):
             logits, moved = module.apply(
                 collections,

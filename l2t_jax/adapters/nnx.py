@@ -29,7 +29,7 @@ def from_nnx(
       create: makes the module from random streams, such as ``lambda rngs: MyNet(10, rngs=rngs)``.
         The module is put into training or evaluation mode (`flax.nnx.Module.train`, ``eval``),
         and called as ``module(images, **mode(train))``; it returns ``(logits, feature maps)``, or
-        logits alone, where ``features`` are given.
+        logits alone, where ``features`` are given or nothing is matched.
       features: paths of the feature maps inside of a module that was not written for this, such
         as ``("stem", "blocks/2")``: outputs of submodules, or what was sown as
         `flax.nnx.Intermediate`. Where one is called several times, ``path[i]`` is its i-th output.
@@ -64,8 +64,7 @@ def from_nnx(
         call: Any = nnx.capture(module, nnx.Intermediate, method_outputs=outputs)
         result, intermediates = call(images, **mode(train))
         if wanted is None:
-            logits, maps = result
-            return logits, tuple(maps)
+            return paths.logits_and_maps(result)
         seen = paths.flatten(nnx.to_pure_dict(intermediates))
         maps = paths.select(seen, wanted, lambda: paths.choices(seen))
         return paths.logits_alone(result), maps

@@ -129,3 +129,23 @@ def logits_alone(outputs: Any) -> Array:
             f"(got {type(outputs).__name__})"
         )
     return outputs
+
+
+def logits_and_maps(outputs: Any) -> tuple[Array, tuple[Array, ...]]:
+    """What a network gives where no feature maps are chosen by path.
+
+    Args:
+      outputs: ``(logits, feature maps)``, or logits alone where nothing is matched.
+
+    Raises:
+      ValueError: they are neither.
+    """
+    if hasattr(outputs, "shape"):
+        return outputs, ()
+    if not isinstance(outputs, tuple | list) or len(outputs) != 2:
+        raise ValueError(
+            "the network must give logits, or (logits, feature maps) (got "
+            f"{type(outputs).__name__})"
+        )
+    logits, maps = outputs
+    return logits, tuple(maps)

@@ -177,6 +177,39 @@ def test_paths_that_are_not_there_are_told_with_those_that_are():
             from_linen(Linen(), features=features)
 
 
+def test_nothing_has_to_be_matched():
+    """Of two samples: an array of two rows is not taken for logits and feature maps."""
+    images = jax.random.normal(jax.random.key(0), (2, 6, 6, 3), jnp.float64)
+    module = NNX(nnx.Rngs(0))
+    variables, network = nnx_variables(module), from_nnx(NNX)
+    for train in (False, True):
+        outputs = network.apply(variables, images, train=train)
+        module.train() if train else module.eval()
+        logits, _ = nnx.capture(module, nnx.Intermediate)(images)
+        np.testing.assert_allclose(outputs.logits, logits, rtol=1e-12)
+        assert outputs.features == ()
+    moved = nnx_variables(module).model_state
+    np.testing.assert_allclose(outputs.model_state["norms"][0]["mean"], moved["norms"][0]["mean"])
+    mode = {"mode": lambda train: {"use_running_average": not train}}
+    linen = from_linen(Linen(), **mode)
+    of_linen = linen.init(jax.random.key(0), images)
+    chosen = from_linen(Linen(), features=["Conv_0"], **mode).apply(of_linen, images, train=True)
+    outputs = linen.apply(of_linen, images, train=True)
+    np.testing.assert_array_equal(outputs.logits, chosen.logits)
+    assert outputs.features == ()
+    sgd = optax.sgd(0.1)
+    method = l2t_jax.l2t(linen, network, [(0, 0)], optimizer=sgd, meta_optimizer=sgd)
+    with pytest.raises(ValueError, match="source network must give feature maps"):
+        method.init(jax.random.key(0), of_linen, l2t_jax.Batch(images, jnp.array([0, 1])))
+    with pytest.raises(ValueError, match=r"logits, or \(logits, feature maps\) \(got dict"):
+        from_nnx(lambda rngs: Dict()).apply(Variables({}, {}), images, train=True)
+
+
+class Dict(nnx.Module):
+    def __call__(self, x):
+        return {"logits": x}
+
+
 def test_what_runs_several_times_is_told_apart():
     class Twice(nn.Module):
         @nn.compact
