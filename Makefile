@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test quick lint imports docs wheel env clean
+.PHONY: demo test test-tpu quick lint imports docs wheel env clean
 
 demo: env
 	$(VENV)/bin/l2t demo
@@ -15,6 +15,12 @@ test: lint
 # The edit loop: all but the tests that train, start processes or compile much.
 quick: lint
 	$(RUN) -m pytest -n auto -m "not slow"
+
+# For TPUs that need not be there. In an environment of its own: where libtpu is, jax looks for a TPU.
+test-tpu:
+	$(MAKE) env VENV=$(VENV)-tpu
+	$(VENV)-tpu/bin/python -m pip install --quiet --requirement requirements.txt "jax[tpu]"
+	$(VENV)-tpu/bin/python -m pytest tests/experiments/timing/test_compile.py
 
 lint: env
 	$(RUN) -m ruff check .

@@ -99,6 +99,19 @@ def iteration(mode: str, steps: int, pairs: int) -> str:
     return f"iteration, {mode}, T={steps}, {pairs} pair{'s' * (pairs > 1)}"
 
 
+def l2t(chosen: Setting, mode: str, steps: int, pairs: int) -> Method:
+    """The method of a whole iteration."""
+    return l2t_jax.l2t(
+        chosen.source,
+        chosen.target,
+        chosen.pairs[-pairs:],  # with the deepest pair, so that all of the target runs
+        optimizer=SGD,
+        meta_optimizer=ADAM,
+        unroll_steps=steps,
+        meta_gradient=MODES[mode],
+    )
+
+
 def build(
     chosen: Setting, batch: int, iterations: list[tuple[str, int, int]], *, torch: bool
 ) -> Iterator[tuple[str, Program]]:
@@ -137,16 +150,10 @@ def build(
     fm = baselines.with_penalties(source, target, penalties, optimizer=SGD)
     yield REAL, step(fm, source_variables)
     for mode, steps, number in dict.fromkeys(iterations):
-        method = l2t_jax.l2t(
-            source,
-            target,
-            pairs[-number:],  # with the deepest pair, so that all of the target runs
-            optimizer=SGD,
-            meta_optimizer=ADAM,
-            unroll_steps=steps,
-            meta_gradient=MODES[mode],
+        yield (
+            iteration(mode, steps, number),
+            step(l2t(chosen, mode, steps, number), source_variables),
         )
-        yield iteration(mode, steps, number), step(method, source_variables)
     if torch:
         variables = jax.jit(target.init)(key, images)
         counts = sorted({steps for _, steps, number in iterations if number == len(pairs)})

@@ -54,6 +54,7 @@ LINES = [
     "compare --methods scratch --jobs 0",
     "report",
     "benchmark --batch 0",
+    "compile --batch-size 0",
     "demo --seeds 0",
     # files that are missing or something else
     "train --method scratch --data nowhere.npz",

@@ -10,6 +10,7 @@ from conftest import ROOT
 
 import experiments
 from experiments import compare, demo, evaluate, parity, predict, pretrain, report
+from experiments import compile as compile_command
 from experiments.options import cli, tasks
 from experiments.options.train_options import Config
 
@@ -17,7 +18,10 @@ OPTIONS = {
     "train": Config,
     **{
         command.__name__.rpartition(".")[2]: command.Options
-        for command in (compare, demo, evaluate, parity, predict, pretrain, report)
+        for command in (
+            *(compare, compile_command, demo, evaluate),
+            *(parity, predict, pretrain, report),
+        )
     },
 }
 TEXT = "Unrecognized options: --metod, fm"
