@@ -47,7 +47,7 @@ the test images are taken.
 class Options:
     """Print the accuracy of a trained network on labelled images, and that of each class.
 
-    The network is that of a run (RUN, or RUN DATA), or weights (--network, --weights, --data):
+    The network is a run's (RUN, or RUN DATA), or weights (--network, --weights, --data):
     - Without DATA the images are those that the run has held out. --part chooses others.
     - A run knows its classes' names. Classes are matched by name, and some may be missing.
     - Weights have no class names. The data must have all classes, in the same order.
