@@ -49,7 +49,9 @@ def evaluate(jaxpr: Any, constants: list[Any], arguments: list[Any], bits: int) 
             highest = (lax.Precision.HIGHEST,) * 2
             if name in PRODUCTS and equation.params.get("precision") != highest:
                 given = [lax.reduce_precision(operand, 8, bits) for operand in given]
-            subfunctions, params = equation.primitive.get_bind_params(equation.params)
+            bound = equation.primitive.get_bind_params(equation.params)
+            # Of some versions of JAX a tuple, of others the parameters alone.
+            subfunctions, params = bound if isinstance(bound, tuple) else ((), bound)
             found = equation.primitive.bind(*subfunctions, *given, **params)
             found = found if equation.primitive.multiple_results else [found]
         known |= zip(equation.outvars, found, strict=True)
