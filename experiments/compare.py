@@ -97,6 +97,7 @@ def main(options: Options, start: Start = processes.Process) -> int:
     )
     # A folder with a run of other options ends the command before any run starts.
     left = [run for run in runs if resume.result(run.folder, run.config) is None]
+    find_weights(left)
     check_data(left)
     options.out.mkdir(parents=True, exist_ok=True)
     before = len(runs) - len(left)
@@ -113,6 +114,16 @@ def main(options: Options, start: Start = processes.Process) -> int:
         return 130
     print(progress.summary(), flush=True)
     return 1 if progress.failed else 0
+
+
+def find_weights(runs: Sequence[Run]) -> None:
+    """Looks names of weights up on the Hub, and downloads what the cache does not have."""
+    from .networks import weight_files
+    from .runs import source_weights
+
+    wanted = [name for run in runs for name in source_weights.names(run.config)[1]]
+    for name in dict.fromkeys(filter(weight_files.on_hub, wanted)):
+        weight_files.find(name)
 
 
 def check_data(runs: Sequence[Run]) -> None:

@@ -19,7 +19,7 @@ from l2t_jax import Network, Variables
 from .data import class_names, few_images, image_files, load, public_sets
 from .data.dataset import Dataset
 from .data.image_files import ImageFiles
-from .networks import zoo
+from .networks import weight_files, zoo
 from .options import cli, descriptions
 from .options.checks import at_least, check_can_be_written, check_ranges, flag
 from .options.descriptions import (
@@ -77,9 +77,9 @@ class Options:
         ),
     ] = None
     weights: Annotated[
-        Path | None,
+        str | None,
         arg(
-            metavar="FILE",
+            metavar="FILE|hf:ORG/NAME",
             help=f"Trained weights: {WEIGHTS}.",
             help_behavior_hint="(or give RUN)",
         ),
@@ -206,8 +206,8 @@ def check(options: Options) -> None:
     for source in (options.images, options.data):
         if source is not None and not public_sets.is_public(source):
             load.check_exists(source)
-    if options.weights is not None and not options.weights.is_file():
-        raise FileNotFoundError(f"--weights must be a file (got {options.weights}: no such file)")
+    if options.weights is not None:
+        weight_files.check("--weights", options.weights)
 
 
 def of_run(options: Options, run: Path) -> Subject:
@@ -244,9 +244,10 @@ def of_weights(options: Options) -> Subject:
     assert options.network is not None
     assert options.weights is not None
     assert options.data is not None
+    file = weight_files.find(options.weights).file
     size = 32 if options.image_size is None else options.image_size
     images = inputs.to_evaluate(options.data, options.data_dir, size, options.crop_share)
-    network, variables = zoo.load(options.network, options.weights, images.image_shape)
+    network, variables = zoo.load(options.network, file, images.image_shape)
     count = zoo.classes_of(network, variables, images.image_shape)
     class_names.check_count(images, count, f"--data {options.data}")
     how = f" (the {count} classes taken by order: weights alone have no class names)"

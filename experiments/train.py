@@ -31,7 +31,15 @@ from .options import cli
 from .options.builders import Parts
 from .options.train_options import Config
 from .reporting import transfer_plots
-from .runs import found_weights, further_batches, inputs, layout, recorded_training, run
+from .runs import (
+    found_weights,
+    further_batches,
+    inputs,
+    layout,
+    recorded_training,
+    run,
+    source_weights,
+)
 from .system import devices
 from .training import feature_statistics, jitted, learned_weights, loop, probe, schedules
 
@@ -42,10 +50,11 @@ def main(config: Config) -> int:
         zoo.find(name, config.precision)  # before all else, for a mistyped name
     if run.is_done(config):
         return 0
+    weights = source_weights.find(config)
     everywhere, splits = run.prepare(config)
     entry = config.entry()
     if entry.build is None:
-        return probed(config, everywhere, splits)
+        return probed(config, weights, everywhere, splits)
     # Images that are held out for the outer loss are among the run's images all the same.
     used, further = further_batches.take(config, splits, everywhere)
     size = splits.train.image_shape
@@ -59,12 +68,12 @@ def main(config: Config) -> int:
     if entry.sources == "none":
         method, source_variables = entry.build(config, parts), None
     else:
-        source = sources.load(config.source, config.source_weights, images, config.precision)
+        source = sources.load(config.source, weights.files, images, config.precision)
         if config.matches_layers():
             pairs = choose_pairs(config.pairs_or_default(), source.outputs, target_outputs)
         parts = parts._replace(source=source.network, pairs=pairs, source_classes=source.classes)
         if config.weights_from is not None:
-            parts = found_weights.fixed(parts, config)
+            parts = found_weights.fixed(parts, config, weights.sha256)
             pairs = list(parts.pairs)
         if config.source_scale == "standard":
             source = standardised(source, used, everywhere)
@@ -91,7 +100,7 @@ def main(config: Config) -> int:
     more = {
         "matched_pairs": pairs,
         "source_layers": layers,
-        "source_sha256": [sources.digest(path) for path in config.source_weights],
+        **weights.recorded(),
         **further_batches.recorded(further),
         **found_weights.recorded(config),
     }
@@ -121,15 +130,20 @@ def balance(config: Config, splits: inputs.Splits) -> np.ndarray | None:
     return len(splits.train.labels) / (len(counts) * counts)
 
 
-def probed(config: Config, everywhere: devices.Devices, splits: inputs.Splits) -> int:
+def probed(
+    config: Config,
+    weights: source_weights.Weights,
+    everywhere: devices.Devices,
+    splits: inputs.Splits,
+) -> int:
     """Fits a new classifier of the source, in a run like any other."""
-    (name,), (path,) = config.source, config.source_weights
+    (name,), (path,) = config.source, weights.files
     _, variables = zoo.load(name, path, splits.train.image_shape, config.precision)
     make, what = zoo.find(name, config.precision), f"{config.method}: {name}"
     more: dict[str, Any] = {
         "matched_pairs": [],
         "source_layers": [],
-        "source_sha256": [sources.digest(path)],
+        **weights.recorded(),
     }
     with run.opened(config, splits, everywhere, what, **more):
         parts = (splits.train, splits.validation, splits.test)

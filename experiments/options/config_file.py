@@ -11,9 +11,12 @@ import yaml  # type: ignore[import-untyped]
 
 from .checks import flag
 
+# The names of the source weights, with the commit of each that came from the Hub.
+WEIGHTS_USED = "source_weights_used"
 # What config.json has besides options. A file with the last of them is that of a run.
 RECORDED = {
     *("matched_pairs", "source_layers", "source_sha256", "unlabelled_sha256"),
+    WEIGHTS_USED,
     "weights_of",
     *("division", "split_sha256", "data_sha256"),
 }
@@ -48,6 +51,8 @@ def words(path: Path, options: type[Any]) -> list[str]:
         )
     given = {name.replace("-", "_"): value for name, value in content.items()}
     left_out = RECORDED | OWN if OF_A_RUN in given else {"config"}
+    if OF_A_RUN in given and WEIGHTS_USED in given:
+        given["source_weights"] = given[WEIGHTS_USED]  # even if the Hub has newer ones
     known = {field.name for field in dataclasses.fields(options)}
     found: list[str] = []
     for name, value in given.items():

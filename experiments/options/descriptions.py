@@ -8,7 +8,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from ..data.public_sets import SETS
-from ..networks import zoo
+from ..networks import weight_files, zoo
 
 DATA = f"""
 - digits: scikit-learn's 1,797 handwritten digits.
@@ -20,7 +20,7 @@ DATA = f"""
 
 NETWORKS = zoo.NAMES
 
-WEIGHTS = "a .pth, .pth.tar or .safetensors file"
+WEIGHTS = f"a .pth, .pth.tar or .safetensors file, or {weight_files.FORM} on the Hugging Face Hub"
 
 IMAGE_SIZE = "Side in pixels that the digits and the images of a folder are scaled to."
 

@@ -11,6 +11,7 @@ from tyro.conf import arg
 
 from ..data.load import check_exists
 from ..data.public_sets import is_public
+from ..networks import weight_files
 from . import methods, presets, tasks
 from .checks import at_least, check_ranges, finite, flag
 from .descriptions import NETWORKS, WEIGHTS
@@ -55,8 +56,12 @@ class Choice:
     preset: presets.Name = "paper"
     source: Annotated[tuple[str, ...], arg(metavar="NETWORK ...", help=SOURCE_HELP)] = ("resnet32",)
     source_weights: Annotated[
-        tuple[Path, ...],
-        arg(metavar="FILE ...", help=SOURCE_WEIGHTS_HELP, help_behavior_hint="(default: none)"),
+        tuple[str, ...],
+        arg(
+            metavar="FILE|hf:ORG/NAME ...",
+            help=SOURCE_WEIGHTS_HELP,
+            help_behavior_hint="(default: none)",
+        ),
     ] = ()
     #: Target network. It is named as a source is.
     target: Annotated[str, arg(metavar="NETWORK")] = "vgg9_bn"
@@ -243,10 +248,14 @@ class Config(RunOptions, Choice):
         super().check_files()
 
     def check_weights(self) -> None:
-        """Raises a FileNotFoundError for the first of the sources' weights that do not exist."""
-        for path in self.source_weights:
-            if not path.is_file():
-                raise FileNotFoundError(f"--source-weights {path}: no such file")
+        """Raises an error for the first of the sources' weights that cannot be there.
+
+        Raises:
+          FileNotFoundError: there is no such file.
+          ValueError: a name on the Hub has another form, or nothing can read it here.
+        """
+        for name in self.source_weights:
+            weight_files.check("--source-weights", name)
 
     def _check_sources(self) -> None:
         """Raises a ValueError unless method, source networks and their weights belong together."""
@@ -255,7 +264,7 @@ class Config(RunOptions, Choice):
             if self.source_weights:
                 raise ValueError(
                     f"--source-weights must not be given with --method {self.method}, which has no "
-                    f"source (got {' '.join(map(str, self.source_weights))})"
+                    f"source (got {' '.join(self.source_weights)})"
                 )
             return
         if not self.source_weights:

@@ -7,6 +7,7 @@ import shlex
 from typing import Any
 
 from ..options.checks import flag
+from ..options.config_file import WEIGHTS_USED
 from ..options.methods import uses
 from ..options.run_options import PLACES
 from ..options.tasks import TASKS
@@ -58,6 +59,7 @@ def identity(run: Run) -> dict[str, Any]:
     config = run.config | options(run) | {"images": run.result["images"]}
     # The seed decides how the data are divided.
     left_out = PLACES | {"seed", "split_sha256", "source_weights", "source_layers", "weights_of"}
+    left_out |= {WEIGHTS_USED}
     method = config["method"]
     # Each seed takes the weights that a search with that seed has found. Where that search lies
     # says nothing; its options, where they are recorded, do.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
-from ..networks import sources
 from ..options import methods
 from ..options.builders import Parts
 from ..options.train_options import Config
@@ -12,8 +12,13 @@ from ..training import learned_weights
 from . import layout, resume
 
 
-def fixed(parts: Parts, config: Config) -> Parts:
+def fixed(parts: Parts, config: Config, source_sha256: Sequence[str]) -> Parts:
     """Parts with the weights that a run has learned, and its pairs.
+
+    Args:
+      parts: of this run.
+      config: its options.
+      source_sha256: of each source's weights.
 
     Raises:
       ValueError: the run has learned none, or between other networks, or on other pairs than the
@@ -31,7 +36,7 @@ def fixed(parts: Parts, config: Config) -> Parts:
         )
     given = {
         "source": list(config.source),
-        "source_sha256": [sources.digest(path) for path in config.source_weights],
+        "source_sha256": [*source_sha256],
         "target": config.target,
         "source_scale": config.source_scale,
     }

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..options.config_file import WEIGHTS_USED
 from ..options.run_options import PLACES, RunOptions
 from ..system.files import plain
 from .layout import CONFIG, LOCK, RESULT
@@ -93,6 +94,8 @@ def differences(
     known = plain(dataclasses.asdict(type(options)()), digits=17) | dict(stored)
     # Nor did it record all that runs record now.
     known = {name: wanted[name] for name in more if name not in stored} | known
+    if (used := known.get(WEIGHTS_USED)) and used == wanted.get("source_weights"):
+        known["source_weights"] = used  # the same weights, by their names with a commit
     return [
         f"{name} {known.get(name)}, not {value}"
         for name, value in wanted.items()
