@@ -132,9 +132,9 @@ def classes_of(network: Network, variables: Variables, image_shape: tuple[int, .
     return output_shapes(network, variables, images).logits.shape[-1]
 
 
-def save(path: Path, variables: Variables) -> None:
+def save(path: Path, variables: Variables, metadata: dict[str, str] | None = None) -> None:
     """Writes a network's weights as safetensors with PyTorch's names, completely or not at all."""
     # The file that safetensors writes by itself can be read only by its owner.
-    content = safetensors.numpy.save(to_torch(variables))
+    content = safetensors.numpy.save(to_torch(variables), metadata)
     with replacing(path) as unfinished:
         unfinished.write_bytes(content)

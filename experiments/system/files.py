@@ -7,11 +7,15 @@ import fcntl
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+
+# The folder within another one that files are written to before they are moved there.
+UNFINISHED = ".part"
 
 
 @contextlib.contextmanager
@@ -51,6 +55,30 @@ def replacing(path: Path) -> Iterator[Path]:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def filling(folder: Path, *, last: str) -> Iterator[Path]:
+    """A temporary folder to write files to. At the end they are moved into ``folder``.
+
+    After an error nothing is left of it, nor of ``folder`` if it was not there.
+
+    Args:
+      folder: new or empty.
+      last: the name of the file that is moved last.
+    """
+    new, unfinished = not folder.exists(), folder / UNFINISHED
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        for path in sorted(unfinished.iterdir(), key=lambda path: path.name == last):
+            path.replace(folder / path.name)
+    finally:
+        shutil.rmtree(unfinished)
+        if new:
+            with contextlib.suppress(OSError):  # it has files
+                folder.rmdir()
 
 
 def checksums(folder: Path) -> str:

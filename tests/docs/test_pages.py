@@ -111,9 +111,9 @@ def test_the_wrong_sums_of_the_precision_page_are_right_with_the_library(capsys)
 
 
 def test_every_page_with_code_is_tested():
-    """Each by a test of its own, here or in test_readme.py."""
+    """Each by a test of its own, here, in test_readme.py or, of serving, in test_export.py."""
     tested = {"README.md", "networks.md", "pieces.md", "tutorial.md", "data.md", "results.md"}
-    tested.add("precision.md")
+    tested |= {"precision.md", "serving.md"}
     assert {page.name for page in pages.PAGES if pages.python(page)} == tested
 
 
