@@ -37,7 +37,7 @@ class Options:
     """Compile a training step for TPUs without having one, and print what it would take.
 
     - All figures are of one device, from the compiler. No program runs.
-    - The compiler takes minutes for a program.
+    - The compiler takes minutes, at its level O0 (or at that of JAX_OPTIMIZATION_LEVEL).
     - The exit code is 1 if a step does not fit into a device's memory.
 
     Example:
@@ -101,10 +101,11 @@ def main(options: Options) -> int:
     for mode in options.modes:
         name = programs.iteration(mode, options.unroll_steps, pairs)
         methods[name] = programs.l2t(chosen, mode, options.unroll_steps, pairs), True
+    level = ahead_of_time.optimization_level()
     print(
         f"{chosen.words}, {chosen.side}x{chosen.side}, {pairs} pairs, batch {batch_size}, "
-        f"{options.precision}; {options.topology}, compiled, not run; jax {jax.__version__}, flax "
-        f"{flax.__version__}, optax {optax.__version__}\n"
+        f"{options.precision}; {options.topology}, compiled at {level}, not run; "
+        f"jax {jax.__version__}, flax {flax.__version__}, optax {optax.__version__}\n"
     )
     print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}", flush=True)
     rows: list[dict[str, Any]] = []

@@ -144,7 +144,7 @@ def test_one_and_four_tpus_compile_to_fused_programs(precision, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", NARROW, *words, "--json", str(path)],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_OPTIMIZATION_LEVEL": "O0"},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
