@@ -14,7 +14,8 @@ from tyro.conf import arg
 
 from .options import cli
 from .options.descriptions import FinishedRun
-from .runs import trained_network
+from .reporting import model_card
+from .runs import finished, trained_network
 from .serving import folder, program
 
 
@@ -27,6 +28,7 @@ class Options:
       images and gives probabilities.
     - model.json: the classes' names, the images' size and their normalisation.
     - model.safetensors: the weights by themselves, with PyTorch's names and layouts.
+    - README.md: a model card, with places for what only you know.
 
     Example:
       l2t export runs/l2t-ww-photos-0
@@ -48,9 +50,10 @@ def main(options: Options) -> int:
     if folder.is_done(out, description):
         print(f"{out} has this export already")
         return 0
+    card = model_card.text(finished.read(options.run), trained)
     network, variables = trained_network.load(options.run, trained)
     print(f"exporting {trained.network} for {', '.join(program.PLATFORMS)}")
-    folder.write(out, network, variables, description)
+    folder.write(out, network, variables, description, {"README.md": card})
     print(f"wrote {', '.join(sorted(path.name for path in out.iterdir()))} to {out}")
     return 0
 

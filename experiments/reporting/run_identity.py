@@ -9,7 +9,7 @@ from typing import Any
 from ..options.checks import flag
 from ..options.config_file import WEIGHTS_USED
 from ..options.methods import uses
-from ..options.run_options import PLACES
+from ..options.run_options import PLACES, RunOptions
 from ..options.tasks import TASKS
 from ..options.train_options import Config
 from ..runs.finished import Run
@@ -19,9 +19,22 @@ from ..system.files import plain
 DATA = ("task", "data", "data_sha256", "test_data", "image_size", "test_fraction", "val_fraction",
         "crop_share", "per_class", "division", "images")  # fmt: skip
 
+# Of l2t pretrain, beside the options of all runs. A test compares them with the command's.
+PRETRAINING: dict[str, Any] = {"network": "resnet32"}
+
+
+def _common() -> dict[str, Any]:
+    """The options of all runs, with their defaults; without the file that they may come from."""
+    fields = dataclasses.fields(RunOptions)
+    known = {field.name: field.default for field in fields if field.name != "config"}
+    return plain(known, digits=17)
+
 
 def options(run: Run) -> dict[str, Any]:
-    """The options of `Config` that matter to a run, with the method's default pairs."""
+    """The options that matter to a run; of l2t train, with the method's default pairs."""
+    if "method" not in run.config:
+        names = [*PRETRAINING, *_common()]
+        return {name: run.config[name] for name in names if name in run.config}
     method = run.config["method"]
     # A run from before an option existed did what is now its default, as in `resume`.
     known = plain(dataclasses.asdict(Config()), digits=17)
@@ -34,7 +47,9 @@ def options(run: Run) -> dict[str, Any]:
 
 
 def defaults(run: Run) -> dict[str, Any]:
-    """The options of a run if only method and task are given."""
+    """The options of a run if only method and task are given, or nothing of l2t pretrain."""
+    if "method" not in run.config:
+        return PRETRAINING | _common()
     method, task = run.config["method"], run.config.get("task")
     given = Config(method=method, task=task if task in TASKS else None)
     config = dataclasses.replace(given.with_presets(), method=method, task=task)
@@ -44,13 +59,14 @@ def defaults(run: Run) -> dict[str, Any]:
 def command(run: Run) -> str:
     """A command line that starts the run."""
     default = defaults(run)
-    words = ["--method", run.config["method"]]
+    kind, what = ("train", "method") if "method" in run.config else ("pretrain", "network")
+    words = [flag(what), run.config[what]]
     for name, value in options(run).items():
         said = name in ("task", "data", "seed") or value != default[name]
-        if name not in ("method", "run_dir") and said and value is not None:
+        if name not in (what, "run_dir") and said and value is not None:
             values = value if isinstance(value, list) else [value]
             words += [flag(name), *map(str, values)]
-    return f"l2t train {shlex.join(words)}"
+    return f"l2t {kind} {shlex.join(words)}"
 
 
 def identity(run: Run) -> dict[str, Any]:

@@ -25,5 +25,7 @@ IN_RESULT = {
     "devices": ("kind", "number", "processes", "cpu_cores"),
     "versions": (),
 }
+# The key of the result with the number of images of each class, by part.
+PER_CLASS = "images_per_class"
 # The key of the result with the trained network, as `trained_network` describes it.
 TRAINED = "trained"

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..data import digests, few_images
 from ..networks import zoo
 from ..options.run_options import RunOptions
@@ -19,6 +21,8 @@ from ..system.errors import RunFailedError
 from ..system.files import write_json
 from ..training import loop
 from . import inputs, layout, resume, trained_network
+
+PARTS = ("train", "validation", "test")
 
 
 def is_done(options: RunOptions) -> bool:
@@ -187,6 +191,10 @@ def finish(
                 "validation": len(splits.validation.labels),
                 "test": len(splits.test.labels),
                 "classes": len(splits.train.classes),
+            },
+            layout.PER_CLASS: {
+                name: np.bincount(part.labels, minlength=len(part.classes)).tolist()
+                for name, part in zip(PARTS, splits.parts(), strict=True)
             },
             "finished": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "seconds": round(result.seconds, 3),

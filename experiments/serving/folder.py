@@ -67,15 +67,20 @@ def is_done(folder: Path, description: dict[str, Any]) -> bool:
 
 
 def write(
-    folder: Path, network: Network, variables: Variables, description: dict[str, Any]
+    folder: Path,
+    network: Network,
+    variables: Variables,
+    description: dict[str, Any],
+    texts: dict[str, str],
 ) -> None:
-    """Writes the program, the weights and the description, all or none.
+    """Writes the program, the weights, the description and texts, all or none.
 
     Args:
       folder: a new or empty folder.
       network: the trained network.
       variables: its variables.
       description: from `describe`.
+      texts: more files, by name.
 
     Raises:
       OSError: they cannot be written.
@@ -90,4 +95,6 @@ def write(
     with files.filling(folder, last=MODEL) as unfinished:
         (unfinished / PROGRAM).write_bytes(content)
         zoo.save(unfinished / WEIGHTS, variables, {"format": "pt", **known})
+        for name, text in texts.items():
+            (unfinished / name).write_text(text, encoding="utf-8")
         files.write_json(unfinished / MODEL, description)
