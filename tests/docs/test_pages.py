@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pages
@@ -21,6 +22,7 @@ from exported import NAMES
 from nbclient import NotebookClient
 from pages import DOCS
 from PIL import Image
+from sklearn.metrics import jaccard_score
 
 from experiments import __main__ as l2t
 from experiments.data import load
@@ -75,6 +77,30 @@ def test_every_piece_runs_by_itself(code):
 
 
 @pytest.mark.slow
+def test_the_dense_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    with jax.enable_x64(False), plt.ioff():
+        for code in blocks("dense.md"):
+            exec(code, names)
+    plt.close("all")
+    masks = np.asarray(names["test"][1])
+    blank = jaccard_score(masks.ravel(), np.zeros(masks.size), average="macro")
+    assert names["results"].keys() == {"scratch", "fm", "l2t-ww"}
+    for runs in names["results"].values():
+        assert len(runs) == 3
+        for logits, _ in runs:
+            found = jaccard_score(masks.ravel(), logits.argmax(-1).ravel(), average="macro")
+            np.testing.assert_allclose(names["mean_iou"](logits, masks), found, rtol=1e-4)
+            assert found > blank + 0.05
+    pictures = re.findall(r"images/(dense_\w+\.png)", (DOCS / "dense.md").read_text("utf-8"))
+    assert {path.name for path in tmp_path.iterdir()} == set(pictures)
+    for name in pictures:
+        with Image.open(name) as made, Image.open(DOCS / "images" / name) as kept:
+            assert made.size == kept.size
+
+
+@pytest.mark.slow
 def test_the_tutorials_network_classifies(in_folder, capsys):
     (code,) = blocks("tutorial.md")
     with jax.enable_x64(False):
@@ -113,7 +139,7 @@ def test_the_wrong_sums_of_the_precision_page_are_right_with_the_library(capsys)
 def test_every_page_with_code_is_tested():
     """Each by a test of its own, here, in test_readme.py or, of serving, in test_export.py."""
     tested = {"README.md", "networks.md", "pieces.md", "tutorial.md", "data.md", "results.md"}
-    tested |= {"precision.md", "serving.md"}
+    tested |= {"precision.md", "serving.md", "dense.md"}
     assert {page.name for page in pages.PAGES if pages.python(page)} == tested
 
 
