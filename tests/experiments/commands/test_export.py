@@ -75,6 +75,8 @@ print(json.dumps([files, one.tolist(), seven.tolist()]))
 
 def test_the_program_alone_predicts_as_the_commands_do(place, tmp_path, monkeypatch):
     (page,) = pages.python(pages.DOCS / "serving.md")
+    page = page.replace("probe-photos-0", "l2t-ww-photos-0")
+    page = page.replace("new_photos/1.jpg", "photos/beetle/1.jpg")
     monkeypatch.chdir(place)
     first, rest = alone.run(page + SERVE, place).splitlines()
     names, one, seven = json.loads(rest)

@@ -119,5 +119,5 @@ def test_it_knows_the_options_of_l2t_pretrain():
 
 def test_the_serving_page_has_the_cards_lines():
     (page,) = pages.python(pages.DOCS / "serving.md")
-    page = page.replace("runs/l2t-ww-photos-0/export", ".")
-    assert page.strip() == card_texts.GET_STARTED.replace("photo.jpg", "photos/beetle/1.jpg")
+    page = page.replace("runs/probe-photos-0/export", ".")
+    assert page.strip() == card_texts.GET_STARTED.replace("photo.jpg", "new_photos/1.jpg")
