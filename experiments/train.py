@@ -39,6 +39,7 @@ from .runs import (
     recorded_training,
     run,
     source_weights,
+    tracking,
 )
 from .system import devices
 from .training import feature_statistics, jitted, learned_weights, loop, probe, schedules
@@ -105,15 +106,19 @@ def main(config: Config) -> int:
         **found_weights.recorded(config),
     }
     rate = schedules.cosine(config.lr, config.epochs)
-    with run.opened(config, splits, everywhere, what, **more):
+    with (
+        run.opened(config, splits, everywhere, what, **more),
+        tracking.opened(config, pairs, more) as tracked,
+    ):
         result = recorded_training.train(
-            config, compiled, source_variables, used, rate, further=further
+            config, compiled, source_variables, used, rate, further=further, tracked=tracked
         )
         if entry.meta_networks is not None:
             record_transfer(
                 config, entry.meta_networks(config), source, pairs, result, splits, everywhere
             )
             devices.on_first_process(lambda: draw(config, pairs, layers, result))
+            tracked.pictures([config.folder() / name for name in (layout.LAMBDA, layout.MATCHING)])
         done = config, config.target, layout.TARGET, result, splits, everywhere
         devices.on_first_process(lambda: run.finish(*done))
     return 0
@@ -145,13 +150,18 @@ def probed(
         "source_layers": [],
         **weights.recorded(),
     }
-    with run.opened(config, splits, everywhere, what, **more):
+    with (
+        run.opened(config, splits, everywhere, what, **more),
+        tracking.opened(config, more=more) as tracked,
+    ):
         parts = (splits.train, splits.validation, splits.test)
         compiled = probe.compile_probe(make, splits.train.image_shape, everywhere)
         result = probe.train(compiled, variables, parts)
         devices.on_first_process(
             lambda: recorded_training.write_metrics(config.folder(), result.epochs, "w")
         )
+        tracked.epochs(result.epochs)
+        tracked.test_accuracy(result.test_accuracy)
         done = config, name, layout.TARGET, result, splits, everywhere
         devices.on_first_process(lambda: run.finish(*done))
     return 0

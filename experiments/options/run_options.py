@@ -13,6 +13,7 @@ from tyro.conf import arg
 from ..data.load import check_exists
 from ..data.public_sets import is_public
 from ..system import precision
+from ..system.extra import is_installed
 from .checks import at_least, check_ranges, finite
 from .descriptions import CROP_SHARE, CROP_SHARE_DEFAULT, DATA, IMAGE_SIZE, DataDir
 
@@ -22,7 +23,12 @@ PLACES = {
     "preset",
     "config",
     *("run_dir", "data_dir", "coordinator", "processes", "process", "workers"),
-    *("resume", "checkpoint_minutes"),
+    *("resume", "checkpoint_minutes", "log"),
+}
+# What --log may name: the module that it needs, and how that is installed.
+LOGS = {
+    "tensorboard": ("tensorboardX", 'pip install "l2t_jax[tensorboard]"'),
+    "wandb": ("wandb", "pip install wandb"),
 }
 DATA_HELP = f"""Training images. Public sets have test images of their own. So has a folder with
 folders train/ and test/ (and val/) in it, each with one folder a class.
@@ -111,6 +117,13 @@ class RunOptions(ABC):
     #: Minutes between two checkpoints within an epoch. There is one after each epoch too, at most
     #: one in a second.
     checkpoint_minutes: float = 5.0
+    #: Tools that show the figures of each epoch, beside metrics.jsonl in the run's folder.
+    #: - tensorboard: a file of events in the run's folder.
+    #: - wandb: Weights & Biases, in the environment that wandb is set up for.
+    log: Annotated[
+        tuple[Literal["tensorboard", "wandb"], ...],
+        arg(metavar="TOOL ...", help_behavior_hint="(default: none)"),
+    ] = ()
     #: Number of batches that may be dropped because their loss or gradient is infinite or NaN. The
     #: next such batch ends the run.
     skip_nonfinite: Annotated[int, arg(metavar="N")] = 0
@@ -155,6 +168,12 @@ class RunOptions(ABC):
                 f"--augment must be {fitting[self.loader]} with --loader {self.loader} (got "
                 f"{self.augment})"
             )
+        for name in self.log:
+            module, install = LOGS[name]
+            if not is_installed(module):
+                raise ValueError(
+                    f"--log {name} needs {module}, which is not installed; install it: {install}"
+                )
         self._check_processes()
 
     def check_files(self) -> None:

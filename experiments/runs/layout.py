@@ -8,6 +8,8 @@ CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
 # The files of each part, of a run on images in files.
 IMAGES = "images.csv"
+# The run's id at Weights & Biases.
+WANDB_ID = "wandb_id.txt"
 # Weights of the best epoch: of a target, or of a source.
 TARGET, SOURCE = "target.safetensors", "source.safetensors"
 # If the run learns weights of pairs and channels: their means, and the pictures.

@@ -25,6 +25,7 @@ from . import further_batches, inputs, layout, snapshot_io
 from .autosave import Keeper
 from .checkpoints import Checkpoints
 from .further_batches import Further
+from .tracking import UNTRACKED, Tracked
 
 
 def train(
@@ -35,6 +36,7 @@ def train(
     rate: Callable[[int], float],
     *,
     further: Mapping[str, Further] | None = None,
+    tracked: Tracked = UNTRACKED,
 ) -> loop.Result:
     """Trains, or resumes, with a progress bar, a file of metrics and checkpoints.
 
@@ -47,6 +49,7 @@ def train(
       splits: the data.
       rate: learning rate of an epoch, counted from 0.
       further: the images of each step's further batches, from `further_batches`.
+      tracked: the tools that are told each epoch's figures.
 
     Returns:
       The result.
@@ -96,7 +99,9 @@ def train(
             bar.set_postfix_str(f"{seen} best val {best:.1%}")
             if first:
                 write_metrics(folder, [epoch], "a")
+            tracked.epochs([epoch])
 
+        tracked.epochs(epochs)
         keeper: Keeper | None = None
         if first:
             write_metrics(folder, epochs, "w")
@@ -121,6 +126,7 @@ def train(
             on_point=keeper or (lambda take, ended: None),
         )
         checkpoints.wait()
+        tracked.test_accuracy(result.test_accuracy)
         return result
 
 
