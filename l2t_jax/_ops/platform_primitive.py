@@ -18,22 +18,30 @@ from jax.interpreters import batching, mlir
 from l2t_jax._typing import Array
 
 
-def define(name: str, native: Callable[..., Array], cpu: Callable[..., Array]) -> Primitive:
-    """A primitive of arrays with one form for CPUs and one for all else, and its batching.
+def define(
+    name: str,
+    native: Callable[..., Array],
+    cpu: Callable[..., Array],
+    tpu: Callable[..., Array] | None = None,
+) -> Primitive:
+    """A primitive of arrays with forms for CPUs, for TPUs and for all else, and its batching.
 
     Args:
       name: what it is called in printed programs.
       native: its form, ``(*arrays, **options) -> array``; options are hashable.
       cpu: the same function as CPUs run it best.
+      tpu: the same function as TPUs run it best; ``native`` if None.
 
     Returns:
       The primitive, without rules for its derivatives.
     """
     primitive = Primitive(name)
+    tpu = native if tpu is None else tpu
 
     def outside_jit(*operands: Array, **options: Any) -> Array:
-        forms = {"cpu": partial(cpu, **options), "default": partial(native, **options)}
-        return lax.platform_dependent(*operands, **forms)
+        forms = {"cpu": cpu, "tpu": tpu, "default": native}
+        chosen = {platform: partial(form, **options) for platform, form in forms.items()}
+        return lax.platform_dependent(*operands, **chosen)
 
     def shape(*operands: Any, **options: Any) -> Any:
         result = jax.eval_shape(partial(native, **options), *operands)
@@ -45,6 +53,8 @@ def define(name: str, native: Callable[..., Array], cpu: Callable[..., Array]) -
     primitive.def_impl(outside_jit)
     primitive.def_abstract_eval(shape)
     mlir.register_lowering(primitive, mlir.lower_fun(native, multiple_results=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(cpu, multiple_results=False), platform="cpu")
+    for platform, form in (("cpu", cpu), ("tpu", tpu)):
+        lowered = mlir.lower_fun(form, multiple_results=False)
+        mlir.register_lowering(primitive, lowered, platform=platform)
     batching.primitive_batchers[primitive] = batched
     return primitive

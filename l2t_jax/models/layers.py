@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import reduce
 from typing import Any
 
 import flax.linen as nn
@@ -92,22 +91,3 @@ def unbiased(count: Size, dtype: DTypeLike) -> float | Array:
         return count / max(count - 1, 1)
     # The size of an exported program's batch: a number once it runs.
     return jnp.asarray(count, dtype) / jnp.asarray(max_dim(count - 1, 1), dtype)
-
-
-def max_pool(x: Array, size: int, stride: int, padding: int = 0) -> Array:
-    """Max-pooling, ``[B, H, W, C] -> [B, H', W', C]``, as maxima of shifted rows, then of columns.
-
-    `jax.lax.reduce_window` takes several times as long for the gradient, and its second
-    derivatives more still. `jnp.max` looks for what equals the maximum: where XLA computes that
-    a second time with another rounding, nothing does, and the gradient is 0/0.
-    """
-    edge = (padding, padding)
-    x = jnp.pad(x, ((0, 0), edge, edge, (0, 0)), constant_values=-jnp.inf)
-    for axis in (1, 2):
-        last = x.shape[axis] - size
-        slices = [
-            lax.slice_in_dim(x, begin, begin + last // stride * stride + 1, stride, axis)
-            for begin in range(size)
-        ]
-        x = reduce(jnp.maximum, slices)
-    return x

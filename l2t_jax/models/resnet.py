@@ -13,10 +13,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from l2t_jax._ops.pooling import max_pool
 from l2t_jax._typing import Array
 from l2t_jax.adapters.linen import from_linen
 from l2t_jax.base import Network
-from l2t_jax.models.layers import BatchNorm, Conv, max_pool, torch_uniform
+from l2t_jax.models.layers import BatchNorm, Conv, torch_uniform
 
 
 class BasicBlock(nn.Module):

@@ -6,10 +6,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from l2t_jax._ops.pooling import max_pool
 from l2t_jax._typing import Array
 from l2t_jax.adapters.linen import from_linen
 from l2t_jax.base import Network
-from l2t_jax.models.layers import BatchNorm, Conv, max_pool
+from l2t_jax.models.layers import BatchNorm, Conv
 from l2t_jax.models.resnet import check_classes
 
 # Convolutions in each of the five stages; a max-pool closes each stage.

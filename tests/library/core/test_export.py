@@ -11,8 +11,9 @@ from jax import export
 import l2t_jax
 from l2t_jax import Batch
 from l2t_jax._ops import convolution
+from l2t_jax._ops.pooling import max_pool
 from l2t_jax.adapters import from_linen
-from l2t_jax.models.layers import BatchNorm, Conv, max_pool
+from l2t_jax.models.layers import BatchNorm, Conv
 
 pytest.importorskip("flatbuffers", reason="jax.export writes programs by flatbuffers")
 pytestmark = [pytest.mark.usefixtures("quickly_compiled"), pytest.mark.slow]

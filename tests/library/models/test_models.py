@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from l2t_jax import Network, Variables, output_shapes
-from l2t_jax._ops import convolution
+from l2t_jax._ops import convolution, pooling
 from l2t_jax._ops.channel_sums import repeat, total
 from l2t_jax.models import cifar_resnet, imagenet_resnet, vgg
-from l2t_jax.models.layers import BatchNorm, max_pool
+from l2t_jax.models.layers import BatchNorm
 from l2t_jax.pytorch import from_torch, to_torch, torch_names
 
 KEY = jax.random.key(0)
@@ -211,7 +211,44 @@ def test_max_pool(size, window, stride, pad):
         x, -jnp.inf, jax.lax.max, (1, window, window, 1), (1, stride, stride, 1),
         [(0, 0), (pad, pad), (pad, pad), (0, 0)],
     )  # fmt: skip
-    np.testing.assert_array_equal(max_pool(x, window, stride, pad), reference)
+    np.testing.assert_array_equal(pooling.max_pool(x, window, stride, pad), reference)
+
+
+@pytest.mark.parametrize(
+    ("length", "window", "stride"), [(8, 2, 2), (9, 2, 2), (9, 3, 2), (7, 3, 1)]
+)
+def test_every_form_and_derivative_of_max_pooling_is_that_of_slices(length, window, stride):
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, length, length, 3)))
+
+    def of_slices(x):
+        for axis in (1, 2):
+            end = x.shape[axis] - window + 1
+            parts = [
+                jax.lax.slice_in_dim(x, begin, begin + end, stride, axis) for begin in range(window)
+            ]
+            x = jnp.stack(parts).max(0)
+        return x
+
+    def of_slices_of(x, windows):
+        assert windows == (window, stride, 0)
+        return of_slices(x)
+
+    def everything(pool):
+        def loss(x):
+            return jnp.sum(jnp.sin(pool(x**2)))
+
+        squared = jax.grad(lambda x: jnp.sum(jax.grad(loss)(x) ** 2))
+        along = jax.jvp(jax.grad(loss), (x,), (2 * x,))
+        return [loss(x), along, squared(x), jax.vmap(jax.grad(loss))(x[:, None])]
+
+    ours = everything(lambda x: pooling.max_pool(x, window, stride))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12), ours, everything(of_slices))
+    # A TPU's form, on this platform.
+    y = of_slices(x)
+    where = pooling.Windows(window, stride, 0)
+    for form, values in ((pooling.largest, 2 * x), (pooling.placed, 3 * y)):
+        results = [form(f, values, x, windows=where) for f in (pooling.of_windows, of_slices_of)]
+        np.testing.assert_allclose(*results, rtol=1e-12)
 
 
 def test_batch_norm_keeps_pytorchs_running_statistics():
