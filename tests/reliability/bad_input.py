@@ -55,6 +55,7 @@ LINES = [
     "report",
     "benchmark --batch 0",
     "compile --batch-size 0",
+    "export nowhere",
     "demo --seeds 0",
     # files that are missing or something else
     "train --method scratch --data nowhere.npz",
