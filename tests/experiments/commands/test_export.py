@@ -41,7 +41,7 @@ def place(tmp_path_factory) -> Path:
     finished_run.photos(folder / "photos")
     options = Config(
         method="l2t-ww", data=str(folder / "photos"), target=NETWORK, crop_share=0.8,
-        batch_size=10, epochs=2, beta=2.0, source_weights=(Path("a folder/weights.pth"),),
+        batch_size=10, epochs=2, beta=2.0, source_weights=("a folder/weights.pth",),
         pairs="4-0,9-1", run_dir=folder / "runs/l2t-ww-photos-0",
     )  # fmt: skip
     more = {"matched_pairs": [[4, 0], [9, 1]], "source_layers": [], "source_sha256": ["c0ffee"]}

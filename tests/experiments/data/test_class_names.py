@@ -187,7 +187,10 @@ def test_weights_alone_want_as_many_classes_and_take_them_by_order(run, tmp_path
         ("nowhere photos", "nowhere must be the folder of a finished run"),
         ("run big.npz", "the images of big.npz must be 8x8x3, as those of run (got 9x9x3)"),
         ("swapped photos", "target.safetensors must have 6 classes, as swapped/result.json"),
-        ("--network resnet8 --weights nowhere.pth --data broken", "--weights nowhere.pth: no such file"),
+        (
+            "--network resnet8 --weights nowhere.pth --data broken",
+            "--weights nowhere.pth: no such file",
+        ),
         ("run photos --batch-size 0", "--batch-size must be at least 1 (got 0)"),
     ],
 )

@@ -53,7 +53,7 @@ def run_of(kind: str, photos: Path, folder: Path) -> RunOptions:
     else:
         # A probe has one epoch, whatever the options say.
         options = Config(
-            method=kind, source=("resnet8",), source_weights=(Path("our source.pth"),),
+            method=kind, source=("resnet8",), source_weights=("our source.pth",),
             target="resnet8", epochs=1 if kind == "probe" else 2, pairs="0-0", beta=2.0, **common,
         )  # fmt: skip
         names = "resnet8", layout.TARGET
