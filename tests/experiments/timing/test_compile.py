@@ -61,7 +61,7 @@ def narrow(name, precision):
     source, target = cifar_resnet(8, 10, operands=kind), vgg(9, 10, width=16, operands=kind)
     return programs.Setting(name, source, target, l2t_jax.all_pairs((0, 2), range(5)), 32, kind)
 programs.setting = narrow
-sys.exit(compile.command(sys.argv[1:]))
+sys.exit(compile_command.command(sys.argv[1:]))
 """
 
 
