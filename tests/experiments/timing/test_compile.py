@@ -137,10 +137,9 @@ def test_bad_options_are_refused_in_one_line(words, message, monkeypatch, capsys
 @pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="needs libtpu, of the extra tpu"
 )
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_one_and_four_tpus_compile_to_fused_programs(precision, tmp_path):
+def test_one_and_four_tpus_compile_to_fused_programs(tmp_path):
     path = tmp_path / "figures.json"
-    words = ["--devices", "1", "4", "--precision", precision, "--unroll-steps", "1"]
+    words = ["--devices", "1", "4", "--precision", "float32", "--unroll-steps", "1"]
     done = subprocess.run(
         [sys.executable, "-c", NARROW, *words, "--json", str(path)],
         cwd=ROOT,
@@ -156,10 +155,6 @@ def test_one_and_four_tpus_compile_to_fused_programs(precision, tmp_path):
         operations = row["operations"]
         assert set(operations["collectives"]) == ({"all-reduce"} if row["devices"] > 1 else set())
         assert operations["loose_products"] == operations["loose_pads"] == 0
-        products = operations["products"]
-        if precision == "float32":
-            assert set(products) == {"highest"}
-        else:
-            assert products["default"] > products.get("highest", 0)
+        assert set(operations["products"]) == {"highest"}
     assert rows[2]["moved"] < rows[0]["moved"]
     assert rows[3]["moved"] < rows[1]["moved"]
