@@ -121,7 +121,9 @@ def convolve(
     )
     name = None if operands is None else jnp.dtype(operands).name
     asked = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    precision = asked if name is None else None
+    # None would become what is asked for where the program is lowered. Then a TPU takes rounded
+    # operands apart as if they were wide.
+    precision = asked if name is None else "default"
     return conv_p.bind(images, kernel, window=window, operands=name, precision=precision)
 
 

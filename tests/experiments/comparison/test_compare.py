@@ -76,7 +76,7 @@ def without_waiting(monkeypatch):
 def weights(tmp_path):
     path = tmp_path / "a source.pth"
     path.touch()
-    return path
+    return str(path)
 
 
 TABLE = [

@@ -12,6 +12,7 @@ import small
 
 import l2t_jax
 from l2t_jax import Batch, Network, baselines
+from l2t_jax._ops.convolution import convolve
 from l2t_jax.adapters import from_linen
 from l2t_jax.models import cifar_resnet, vgg
 
@@ -164,6 +165,29 @@ def test_the_meta_gradient_is_that_of_the_rounded_features():
     for a, b in zip(*map(jax.tree.leaves, ends), strict=True):
         assert a.dtype == jnp.float32
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_rounded_operands_ask_for_no_more_where_the_context_spans_the_lowering(size):
+    images = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
+    kernel = jax.ShapeDtypeStruct((size, size, 3, 4), jnp.float32)
+    edge = (size // 2, size // 2)
+
+    def curvature(images, kernel):
+        def loss(kernel):
+            return jnp.sum(convolve(images, kernel, (1, 1), [edge, edge], jnp.bfloat16) ** 2)
+
+        return jax.jvp(jax.grad(loss), (kernel,), (kernel,))
+
+    with jax.default_matmul_precision("float32"):
+        lowered = jax.jit(curvature).trace(images, kernel).lower(lowering_platforms=("tpu",))
+    products = [
+        line
+        for line in lowered.as_text().splitlines()
+        if re.search(r"stablehlo\.(dot_general|convolution)", line)
+    ]
+    assert len(products) >= 3
+    assert all("xbf16>" in line and "HIGH" not in line for line in products)
 
 
 @pytest.mark.parametrize("mode", ["mixed", "low_memory", "reverse", "finite_difference"])
