@@ -52,12 +52,13 @@ def seconds_per_step(
 
     def on_epoch(epoch: Epoch) -> None:
         nonlocal state
+        # An epoch's seconds count from the end of the one before, bare steps included.
+        in_loop.append(epoch.seconds / EPOCH - (bare[-1] if bare else 0.0))
         begin = time.perf_counter()
         for _ in range(EPOCH):
             state, *_ = compiled.step(state, None, {"batch": samples})
         jax.block_until_ready(state)
         bare.append((time.perf_counter() - begin) / EPOCH)
-        in_loop.append(epoch.seconds / EPOCH)
 
     # The validation part is as small as can be, because an epoch's time includes its evaluation.
     schedule = loop.Schedule(1 + repeats, lambda epoch: 0.01, seed=0)

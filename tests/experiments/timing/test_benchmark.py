@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,8 @@ import pytest
 
 import l2t_jax
 from experiments import benchmark
-from experiments.timing import programs
+from experiments.timing import loop_rate, programs
+from experiments.training import jitted, loop
 from l2t_jax import Batch
 from l2t_jax.models import cifar_resnet
 
@@ -83,6 +85,28 @@ def test_the_line_through_the_ratios_is_the_nearest():
     assert line.startswith("iteration ÷ plain step: 1.00 + 2.00 · T;")
     assert "at most 0 %" in line
     assert "at most 50 %" in benchmark.line("T", [0, 1, 2], [1.0, 2.5, 1.0])
+
+
+@pytest.mark.slow
+def test_the_loops_rate_is_without_the_bare_steps_beside_it(monkeypatch):
+    """By a clock that a step moves by a second, in the loop and beside it."""
+    clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
+    monkeypatch.setattr(loop_rate, "time", clock)
+    monkeypatch.setattr(loop, "time", clock)
+    compile_method = jitted.compile_method
+
+    def ticking(*arguments):
+        compiled = compile_method(*arguments)
+
+        def step(*given):
+            clock.now += 1.0
+            return compiled.step(*given)
+
+        return compiled._replace(step=step)
+
+    monkeypatch.setattr(jitted, "compile_method", ticking)
+    in_loop, bare = loop_rate.seconds_per_step(cifar_resnet(8, classes=10), 8, 2, 3)
+    assert bare == in_loop == [1.0] * 3
 
 
 def test_bad_options_are_refused(capsys):
