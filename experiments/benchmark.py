@@ -129,11 +129,11 @@ def ratios(built: dict[str, Program], medians: dict[str, float], pairs: int) -> 
     if mixed in medians and differences in medians:
         found["finite_difference_over_mixed"] = medians[differences] / medians[mixed]
         print(f"finite-difference ÷ mixed: {found['finite_difference_over_mixed']:.2f}")
+    # PyTorch has one iteration; it stands beside that by the first of the modes.
+    mode = next((mode for mode in MODES if iteration(mode, 2, pairs) in medians), None)
     for name in medians:
         if (own := name.removesuffix(IN_TORCH)) == name:
             continue
-        # Of the iterations, that by the first of the modes.
-        mode = next((mode for mode in MODES if iteration(mode, 2, pairs) in medians), None)
         ours = own.replace("iteration,", f"iteration, {mode},").removesuffix(", channels last")
         if ours in medians:
             found[f"pytorch_over_ours, {own}"] = medians[name] / medians[ours]

@@ -151,9 +151,7 @@ def write_files(path: Path, splits: inputs.Splits, names: Sequence[Sequence[str]
         )
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("part", "class", "image"))
-        for part, images, found in zip(
-            ("train", "validation", "test"), splits.parts(), names, strict=True
-        ):
+        for part, images, found in zip(PARTS, splits.parts(), names, strict=True):
             classes = (images.classes[label] for label in images.labels)
             table.writerows(zip([part] * len(found), classes, found, strict=True))
 
