@@ -178,18 +178,27 @@ def softmax_pairs(*, kernel_scale: float = 0.0) -> MetaNetwork:
     return affine_pairs(fixed_total, bias_init=0.0, kernel_scale=kernel_scale)
 
 
-def constant_pairs() -> MetaNetwork:
-    """ "Where" without looking at the sample: ``λ^{m,n} = softplus(10 a^{m,n})``, ``a`` from 0.
+def constant_pairs(
+    activation: Callable[[Array], Array] = jax.nn.softplus, *, gain: float = 10.0
+) -> MetaNetwork:
+    """ "Where" without looking at the sample: ``λ^{m,n} = activation(gain a^{m,n})``, a from 0.
 
-    The published code's ``const`` head; every λ starts at ``log 2``.
+    By default the published code's ``const`` head, whose λ start at ``log 2``. With `jax.numpy.exp`
+    they start at 1, and λ moves by factors: from 0.01 to 1 in as many steps as from 1 to 100. What
+    is learned then depends little on the matching's factor ``beta``.
+
+    Args:
+      activation: maps ``gain a`` to the pair weight, elementwise.
+      gain: factor of ``a``; with Adam, one meta-step moves ``gain a`` by about
+        ``gain`` times the learning rate.
 
     Returns:
       A `MetaNetwork` whose weights have shape ``[B, pairs]``, all rows alike.
 
     Example:
-      >>> where, pooled = constant_pairs(), (jnp.ones((2, 4)), jnp.ones((2, 8)))
-      >>> where.apply(where.init(jax.random.key(0), pooled), pooled).tolist()  # log 2
-      [[0.6931..., 0.6931...], [0.6931..., 0.6931...]]
+      >>> where, pooled = constant_pairs(jnp.exp), (jnp.ones((2, 4)), jnp.ones((2, 8)))
+      >>> where.apply(where.init(jax.random.key(0), pooled), pooled).tolist()
+      [[1.0, 1.0], [1.0, 1.0]]
     """
 
     def init(key: Array, pooled: Sequence[Any]) -> Array:
@@ -197,7 +206,7 @@ def constant_pairs() -> MetaNetwork:
         return jnp.zeros(len(pooled), at_least_float32(pooled[0].dtype))
 
     def apply(params: Array, pooled: Sequence[Array]) -> Array:
-        return jnp.broadcast_to(jax.nn.softplus(10 * params), (pooled[0].shape[0], len(pooled)))
+        return jnp.broadcast_to(activation(gain * params), (pooled[0].shape[0], len(pooled)))
 
     return MetaNetwork(init, apply)
 

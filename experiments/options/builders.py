@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -126,6 +127,8 @@ def learned_channels_and_pairs(config: Config) -> tuple[MetaNetwork, MetaNetwork
     """Networks of l2t-ww: channel weights and pair weights are learned."""
     if config.where == "constant":
         return softmax_channels(), constant_pairs()
+    if config.where == "exponential":
+        return softmax_channels(), constant_pairs(jnp.exp)
     if config.where == "level":
         return softmax_channels(), level_pairs()
     if config.where == "softmax":

@@ -18,7 +18,7 @@ from .descriptions import NETWORKS, WEIGHTS
 from .run_options import RunOptions
 
 Activation = Literal["relu6", "relu", "relu-avg", "softplus", "elu", "sigmoid", "tanh"]
-WhereName = Literal[Activation, "softmax", "constant", "level"]
+WhereName = Literal[Activation, "softmax", "constant", "exponential", "level"]
 
 METHOD_HELP = "\n".join(
     [
@@ -172,11 +172,13 @@ class Config(RunOptions, Choice):
     #: - relu6 and the like: each pair's weight is free.
     #: - softmax: the weights' sum is the number of pairs. With --where-kernel 0 all start at 1.
     #: - constant: no network; each pair has one learned weight.
+    #: - exponential: likewise, but the weight's logarithm is learned, so that it can grow and fall
+    #: by large factors.
     #: - level: no network; all pairs share one learned weight.
     where: WhereName = "relu6"
-    #: Bias that the head starts with, unless it is constant, level or softmax.
+    #: Bias that the head starts with, if the head is a network; softmax has none.
     where_bias: float = 1.0
-    #: Factor of the random kernel that the head starts with, unless it is constant or level. With
+    #: Factor of the random kernel that the head starts with, if the head is a network. With
     #: 0, all pairs start with the same weight. With relu6, that is --where-bias.
     where_kernel: float = 1.0
     #: The virtual steps.

@@ -109,6 +109,12 @@ def test_where_starts_as_published(pooled):
     np.testing.assert_allclose(
         constant.apply(jnp.array([0.1, -0.2]), pooled)[0], np.log1p(np.exp([1.0, -2.0]))
     )
+    exponential = constant_pairs(jnp.exp, gain=2.0)
+    weights = exponential.apply(exponential.init(jax.random.key(0), pooled), pooled)
+    np.testing.assert_array_equal(weights, np.ones((3, 2)))
+    np.testing.assert_allclose(
+        exponential.apply(jnp.array([0.1, -0.2]), pooled)[2], np.exp([0.2, -0.4]), rtol=1e-15
+    )
 
 
 def test_the_scale_of_wheres_kernel_goes_from_one_weight_for_all_to_the_published_start(pooled):
