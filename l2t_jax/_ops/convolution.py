@@ -1,15 +1,15 @@
 """Convolution as one trilinear form, of which every derivative is a fast matrix product.
 
-XLA's CPU back end runs convolutions, and still more the ones that their gradients are, at speeds
-that differ up to a hundredfold with the shapes; JAX's rules choose among them while they
-differentiate, where a model has no say. Here a convolution is the gradient by ``y`` of
+XLA's CPU back end runs convolutions at speeds that differ up to a hundredfold with their shapes and
+with how their axes are named; JAX's rules choose those while they differentiate, where a model has
+no say. Here a convolution is the gradient by ``y`` of
 
     F(x, k, y) = <y, conv(x, k)>,    x [B,H,W,I],  k [h,w,I,O],  y [B,H',W',O].
 
 Its gradients by the three arguments are three bilinear primitives, `conv`, `spread` and `taps`.
 Each transpose of one is another of them, so that a derivative of any order, in any mode, is made
-of these three again. What they become is decided when a program is lowered for a platform: on a
-CPU, matrix products over shifted slices; elsewhere XLA's own convolutions.
+of these three again. What they become is decided when a program is lowered for a platform: XLA's
+own convolutions, or on a CPU matrix products where those are faster.
 
 Where ``operands`` names a narrower type, each of them rounds its two arguments to that type, and
 accumulates and returns the type that came: all that is kept between them is as wide as before.
@@ -39,12 +39,8 @@ from jax.typing import DTypeLike
 from l2t_jax._ops.platform_primitive import define
 from l2t_jax._typing import Array, Size
 
-# On a CPU, with fewer output channels than this, slices are not used often enough to be worth
-# writing, unless the map is so small that XLA's own convolution is up to 100 times slower.
-CHANNELS, SMALL_MAP = 128, 9
-# With more values than this, slices are written by rows of the kernel, to save memory.
-SLICES = 2**22
-
+# Types for which XLA has fast convolutions on a CPU; for others, such as float64, it has loops.
+FAST_TYPES = ("float32",)
 
 # As `jax.default_matmul_precision` names it; None for the platform's own.
 Precision = str | None
@@ -208,13 +204,26 @@ def is_product(window: Window) -> bool:
     return window == Window((1, 1), (1, 1), ((0, 0), (0, 0)), window.images)
 
 
-def few_channels(kernel: Array, window: Window) -> bool:
-    """Whether XLA's own convolution is the faster form on a CPU."""
-    if window.size == (1, 1):
-        return False  # nothing to write
-    positions = math.prod(window.outputs)
-    large = is_symbolic_dim(positions) or positions > SMALL_MAP
-    return kernel.shape[3] < CHANNELS and large
+def sees_all(window: Window) -> bool:
+    """Whether every output sees the whole map, as on 2x2 maps with a padded 3x3 kernel."""
+    if any(is_symbolic_dim(size) for size in window.images):
+        return False
+    return all(
+        low - (output - 1) * stride >= 0 and low + image <= size
+        for size, stride, (low, _), image, output in zip(
+            window.size,
+            window.strides,
+            window.padding,
+            window.images,
+            window.outputs,
+            strict=True,
+        )
+    )
+
+
+def is_fast(array: Array, window: Window) -> bool:
+    """Whether XLA's own convolution is the fastest form on a CPU."""
+    return array.dtype.name in FAST_TYPES and window.size != (1, 1)
 
 
 def on_cpu(form: Callable[..., Array]) -> Callable[..., Array]:
@@ -235,72 +244,98 @@ def on_cpu(form: Callable[..., Array]) -> Callable[..., Array]:
 
 @on_cpu
 def cpu_conv(images: Array, kernel: Array, *, window: Window) -> Array:
-    if few_channels(kernel, window):
+    if sees_all(window):
+        flat = flattened(images)
+        outputs = [flat @ seen for seen in parts(kernel, window)]
+        return jnp.stack(outputs, 1).reshape(-1, *window.outputs, kernel.shape[3])
+    if is_fast(images, window):
         return native_conv(images, kernel, window=window, operands=None, precision=None)
-    slices = shifted(images, window, range(window.size[0]))
-    return slices @ kernel.reshape(-1, kernel.shape[3])
+    return shifted(images, window) @ kernel.reshape(-1, kernel.shape[3])
 
 
 @on_cpu
 def cpu_spread(outputs: Array, kernel: Array, *, window: Window) -> Array:
-    if few_channels(kernel, window):
+    if sees_all(window):
+        columns = outputs.reshape(outputs.shape[0], -1, outputs.shape[3])
+        products = [columns[:, i] @ seen.T for i, seen in enumerate(parts(kernel, window))]
+        return reduce(jnp.add, products).reshape(-1, *window.images, kernel.shape[2])
+    if is_fast(outputs, window):
         return native_spread(outputs, kernel, window=window, operands=None, precision=None)
-    batch, inputs = outputs.shape[0], kernel.shape[2]
-    images = jnp.zeros((batch, *window.images, inputs), outputs.dtype)
-    for rows in parts(window, batch * inputs):
-        matrix = after(images, kernel[rows.start : rows.stop]).reshape(-1, kernel.shape[3]).T
-        images = images + unshifted(outputs @ matrix, window, rows)
-    return images
+    return unshifted(outputs @ kernel.reshape(-1, kernel.shape[3]).T, window)
 
 
 @on_cpu
 def cpu_taps(images: Array, outputs: Array, *, window: Window) -> Array:
-    # Transposed once for all rows; the slices, which are of one use only, stay as they are.
-    transposed = outputs.reshape(-1, outputs.shape[3]).T
-    products: list[Array] = []
-    for rows in parts(window, images.shape[0] * images.shape[3]):
-        seen = after(products[-1] if products else outputs, images)
-        slices = shifted(seen, window, rows)
-        products.append(transposed @ slices.reshape(-1, slices.shape[3]))
-    shape = (*window.size, images.shape[3], outputs.shape[3])
-    return jnp.concatenate(products, axis=1).T.reshape(shape)
+    inputs, channels = images.shape[3], outputs.shape[3]
+    if sees_all(window):
+        flat = flattened(images).T
+        columns = outputs.reshape(outputs.shape[0], -1, channels)
+        products = [
+            (flat @ columns[:, i]).reshape(*window.images, inputs, channels)
+            for i in range(columns.shape[1])
+        ]
+        return unparted(products, window)
+    if is_fast(images, window):
+        return native_taps(images, outputs, window=window, operands=None, precision=None)
+    slices = shifted(images, window)
+    product = outputs.reshape(-1, channels).T @ slices.reshape(-1, slices.shape[3])
+    return product.T.reshape(*window.size, inputs, channels)
 
 
-def parts(window: Window, values: Size) -> list[range]:
-    """Rows of a kernel to be taken together, with so many values at a position."""
-    height, width = window.size
-    slices = height * width * math.prod(window.outputs) * values
-    # Of a size that is not known before the program runs, there may be any number.
-    few = not is_symbolic_dim(slices) and slices <= SLICES
-    return [range(height)] if few else [range(i, i + 1) for i in range(height)]
+def flattened(images: Array) -> Array:
+    """A map as a vector, ``[B, H, W, I] -> [B, H·W·I]``."""
+    return images.reshape(images.shape[0], math.prod(images.shape[1:]))
 
 
-def after(done: Array, waiting: Array) -> Array:
-    """``waiting``, but not before ``done`` is there.
+def corners(window: Window) -> Iterator[tuple[int, ...]]:
+    """Where in the kernel the map lies for each output, if every output sees the whole map."""
+    for position in itertools.product(*(range(count) for count in window.outputs)):
+        yield tuple(
+            low - index * stride
+            for index, stride, (low, _) in zip(
+                position, window.strides, window.padding, strict=True
+            )
+        )
 
-    The compiler would write the slices of all rows of a kernel at once, of all layers as early as
-    it can, and keep them: almost half of the memory of a training step.
-    """
-    number = done[(0,) * done.ndim]
-    return jnp.where(number == number, waiting, jnp.nan)
+
+def parts(kernel: Array, window: Window) -> Iterator[Array]:
+    """The part of the kernel that lies on the map for each output, ``[H·W·I, O]``."""
+    height, width = window.images
+    for top, left in corners(window):
+        part = kernel[top : top + height, left : left + width]
+        yield part.reshape(-1, kernel.shape[3])
 
 
-def shifted(images: Array, window: Window, rows: Sequence[int]) -> Array:
-    """All that the taps in some rows of a kernel see, ``[B, H, W, I] -> [B, H', W', taps·I]``."""
+def unparted(products: Sequence[Array], window: Window) -> Array:
+    """The transpose of `parts`: a kernel from its parts ``[H, W, I, O]``, summed."""
+    zero = jnp.zeros((), products[0].dtype)
+    placed = []
+    for part, corner in zip(products, corners(window), strict=True):
+        edges = [
+            (first, size - first - image, 0)
+            for first, size, image in zip(corner, window.size, window.images, strict=True)
+        ]
+        placed.append(lax.pad(part, zero, (*edges, (0, 0, 0), (0, 0, 0))))
+    return reduce(jnp.add, placed)
+
+
+def shifted(images: Array, window: Window) -> Array:
+    """All that the taps of a kernel see, ``[B, H, W, I] -> [B, H', W', taps·I]``."""
     padded = jnp.pad(images, ((0, 0), *window.padding, (0, 0)))
     slices = [
         padded[:, begin[0] : end[0] : window.strides[0], begin[1] : end[1] : window.strides[1]]
-        for begin, end in taps(window, rows)
+        for begin, end in taps(window)
     ]
     return jnp.concatenate(slices, axis=-1)
 
 
-def unshifted(slices: Array, window: Window, rows: Sequence[int]) -> Array:
+def unshifted(slices: Array, window: Window) -> Array:
     """The transpose of `shifted`, a sum over the taps, ``[B, H', W', taps·I] -> [B, H, W, I]``."""
-    parts = jnp.split(slices, len(rows) * window.size[1], axis=-1)
     zero = jnp.zeros((), slices.dtype)
     placed = []
-    for part, (begin, end) in zip(parts, taps(window, rows), strict=True):
+    for part, (begin, end) in zip(
+        jnp.split(slices, math.prod(window.size), axis=-1), taps(window), strict=True
+    ):
         edges = [
             (first - low, size + low - last, stride - 1)
             for first, last, (low, _), size, stride in zip(
@@ -311,9 +346,9 @@ def unshifted(slices: Array, window: Window, rows: Sequence[int]) -> Array:
     return reduce(jnp.add, placed)
 
 
-def taps(window: Window, rows: Sequence[int]) -> Iterator[tuple[tuple[int, ...], tuple[Size, ...]]]:
-    """First and last-plus-one positions, in the padded map, that each tap of those rows sees."""
-    for begin in itertools.product(rows, range(window.size[1])):
+def taps(window: Window) -> Iterator[tuple[tuple[int, ...], tuple[Size, ...]]]:
+    """First and last-plus-one positions, in the padded map, that each tap of the kernel sees."""
+    for begin in itertools.product(range(window.size[0]), range(window.size[1])):
         yield (
             begin,
             tuple(

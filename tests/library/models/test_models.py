@@ -81,14 +81,18 @@ def test_initialisation_is_the_published_one():
     assert not np.any(params["conv1"]["bias"])
 
 
-@pytest.mark.parametrize("channels", [0, 128])
+@pytest.mark.parametrize("fast_types", [(), ("float64",)])
 @pytest.mark.parametrize(
-    ("size", "kernel", "stride"), [(2, 3, 1), (4, 3, 2), (8, 3, 1), (5, 1, 2), (4, 1, 1), (9, 7, 2)]
+    ("size", "kernel", "stride"),
+    [
+        *((1, 3, 1), (2, 3, 1), (2, 3, 2), (3, 3, 1), (3, 7, 2)),
+        *((4, 3, 2), (8, 3, 1), (5, 1, 2), (4, 1, 1), (9, 7, 2)),
+    ],
 )
 def test_every_form_and_derivative_of_a_convolution_is_jaxs_own(
-    size, kernel, stride, channels, monkeypatch
+    size, kernel, stride, fast_types, monkeypatch
 ):
-    monkeypatch.setattr(convolution, "CHANNELS", channels)
+    monkeypatch.setattr(convolution, "FAST_TYPES", fast_types)
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.standard_normal((6, size, size, 3)))
     w = jnp.asarray(rng.standard_normal((kernel, kernel, 3, 4)))
