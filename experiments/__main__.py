@@ -11,7 +11,7 @@ from pathlib import Path
 
 COMMANDS = (
     *("demo", "train", "compare", "report", "evaluate", "predict"),
-    *("export", "pretrain", "parity", "benchmark", "compile"),
+    *("export", "pretrain", "models", "parity", "benchmark", "compile"),
 )
 
 

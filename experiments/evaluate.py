@@ -214,7 +214,7 @@ def of_run(options: Options, run: Path) -> Subject:
     """The network of a run, with images whose classes are matched by name.
 
     Raises:
-      ValueError: there is no finished run, or the images have other classes or another shape.
+      ValueError: there is no run, or the images have other classes or another shape.
       OSError: files cannot be read.
     """
     model = trained_network.read(run)

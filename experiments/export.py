@@ -15,7 +15,7 @@ from tyro.conf import arg
 from .options import cli
 from .options.descriptions import FinishedRun
 from .reporting import model_card
-from .runs import finished, trained_network
+from .runs import finished, layout, trained_network
 from .serving import folder, program
 
 
@@ -44,6 +44,10 @@ class Options:
 def main(options: Options) -> int:
     """Writes the folder, and prints where it is."""
     program.check_can_be_written()
+    if not (options.run / layout.RESULT).exists():
+        raise ValueError(
+            f"{options.run} must be the folder of a finished run (got no {layout.RESULT})"
+        )
     trained = trained_network.read(options.run)
     out = options.run / "export" if options.out is None else options.out
     description = folder.describe(options.run, trained)

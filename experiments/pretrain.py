@@ -20,7 +20,7 @@ from .networks import zoo
 from .options import builders, cli
 from .options.descriptions import NETWORKS
 from .options.run_options import RunOptions
-from .runs import layout, recorded_training, run, tracking
+from .runs import layout, recorded_training, run, tracking, trained_network
 from .system import devices
 from .training import jitted, schedules
 
@@ -69,9 +69,13 @@ def main(options: Options) -> int:
     compiled = jitted.compile_method(method, network, everywhere, drop=options.skip_nonfinite > 0)
     what = f"pretraining {options.network}"
     rate = schedules.step_decay(options.lr, options.epochs)
-    with run.opened(options, splits, everywhere, what), tracking.opened(options) as tracked:
+    trained = trained_network.describe(options.network, layout.SOURCE, options, splits)
+    with (
+        run.opened(options, splits, everywhere, trained, what),
+        tracking.opened(options) as tracked,
+    ):
         result = recorded_training.train(options, compiled, None, splits, rate, tracked=tracked)
-        done = options, options.network, layout.SOURCE, result, splits, everywhere
+        done = options, trained, result, splits, everywhere
         devices.on_first_process(lambda: run.finish(*done))
     return 0
 

@@ -32,6 +32,7 @@ class Options:
     - A row is a method, with the options in which the runs differ.
     - A column is a data set, with a number of images per class.
     - A cell is the mean test accuracy over the seeds.
+    - A second table has the validation accuracy, to choose options by.
     - Only runs that differ in nothing but the seed are averaged.
     - Of runs with the same options and seed the last one counts.
 
@@ -59,11 +60,11 @@ def main(options: Options) -> int:
             + "".join(f"; {folder}: {why}" for folder, why in found.unreadable[:1])
         )
     arranged = groups.arrange(found.runs)
-    results = table.tabulate(arranged)
+    results, validation = table.tabulate(arranged), table.tabulate(arranged, "validation")
     options.out.mkdir(parents=True, exist_ok=True)
     texts = {
         "table.md": table.markdown(results),
-        "table.csv": table.comma_separated(results),
+        "table.csv": table.comma_separated(results, validation),
         "table.tex": table.latex(results),
     }
     drawn = [
@@ -79,6 +80,7 @@ def main(options: Options) -> int:
             "and all that the spread does not separate from it.",
             texts["table.md"].strip(),
             *what_it_shows(results),
+            *to_choose_by(validation),
             *few_images(arranged),
             *alike(arranged),
             *left_out(found, arranged),
@@ -89,7 +91,12 @@ def main(options: Options) -> int:
     )
     for name, text in texts.items():
         (options.out / name).write_text(text.strip() + "\n", encoding="utf-8")
-    print(f"{texts['table.md']}\nwrote {options.out / 'report.md'} with {len(drawn)} pictures")
+    if len(results.rows) > 1:
+        print(f"On the validation images, to choose by:\n\n{table.markdown(validation)}")
+    print(
+        f"On the test images:\n\n{texts['table.md']}\nwrote {options.out / 'report.md'} with "
+        f"{len(drawn)} pictures"
+    )
     for name, runs in (("unfinished", found.unfinished), ("unreadable", found.unreadable)):
         for folder, why in runs:
             print(f"not in the table, {name}: {folder} ({why})")
@@ -106,6 +113,17 @@ def what_it_shows(results: table.Table) -> Iterable[str]:
         "Two means are separate if they differ by more than √(s₁² + s₂²). Here s is the standard "
         "deviation over the seeds, or the standard error if that is larger or there is one seed."
     )
+
+
+def to_choose_by(validation: table.Table) -> Iterable[str]:
+    """The table by which options are chosen."""
+    yield "## To choose by"
+    yield (
+        "Accuracy on the validation images, in per cent, at each run's best epoch. Choose between "
+        "options of a method, such as β, by this table. Then report the test accuracy of the one "
+        "that you chose. Who chooses by the test images reports luck."
+    )
+    yield table.markdown(validation).strip()
 
 
 def few_images(arranged: Arranged) -> Iterable[str]:

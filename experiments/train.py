@@ -40,6 +40,7 @@ from .runs import (
     run,
     source_weights,
     tracking,
+    trained_network,
 )
 from .system import devices
 from .training import feature_statistics, jitted, learned_weights, loop, probe, schedules
@@ -106,8 +107,9 @@ def main(config: Config) -> int:
         **found_weights.recorded(config),
     }
     rate = schedules.cosine(config.lr, config.epochs)
+    trained = trained_network.describe(config.target, layout.TARGET, config, splits)
     with (
-        run.opened(config, splits, everywhere, what, **more),
+        run.opened(config, splits, everywhere, trained, what, **more),
         tracking.opened(config, pairs, more) as tracked,
     ):
         result = recorded_training.train(
@@ -119,7 +121,7 @@ def main(config: Config) -> int:
             )
             devices.on_first_process(lambda: draw(config, pairs, layers, result))
             tracked.pictures([config.folder() / name for name in (layout.LAMBDA, layout.MATCHING)])
-        done = config, config.target, layout.TARGET, result, splits, everywhere
+        done = config, trained, result, splits, everywhere
         devices.on_first_process(lambda: run.finish(*done))
     return 0
 
@@ -145,13 +147,14 @@ def probed(
     (name,), (path,) = config.source, weights.files
     _, variables = zoo.load(name, path, splits.train.image_shape, config.precision)
     make, what = zoo.find(name, config.precision), f"{config.method}: {name}"
+    trained = trained_network.describe(name, layout.TARGET, config, splits)
     more: dict[str, Any] = {
         "matched_pairs": [],
         "source_layers": [],
         **weights.recorded(),
     }
     with (
-        run.opened(config, splits, everywhere, what, **more),
+        run.opened(config, splits, everywhere, trained, what, **more),
         tracking.opened(config, more=more) as tracked,
     ):
         parts = (splits.train, splits.validation, splits.test)
@@ -162,7 +165,7 @@ def probed(
         )
         tracked.epochs(result.epochs)
         tracked.test_accuracy(result.test_accuracy)
-        done = config, name, layout.TARGET, result, splits, everywhere
+        done = config, trained, result, splits, everywhere
         devices.on_first_process(lambda: run.finish(*done))
     return 0
 
@@ -217,6 +220,7 @@ def draw(config: Config, pairs: list[Pair], layers: list[str], result: loop.Resu
     names, folder = transfer_plots.Names(dict(enumerate(layers)), config.target), config.folder()
     transfer_plots.lambda_matrices(folder / layout.LAMBDA, pairs, history, epochs, title, names)
     transfer_plots.matching_diagram(folder / layout.MATCHING, pairs, history[-1], title, names)
+    print(f"{config.method}: {transfer_plots.moved(history)}")
 
 
 def command(words: list[str] | None = None) -> int:

@@ -162,6 +162,9 @@ def configure(text: str, task: str | None, common: Sequence[str]) -> Config:
             for name in SOME_METHODS_ONLY
             if not uses(config.method, name) and flag(name) not in given
         }
+        if config.entry().keeps_network and flag("target") not in given:
+            # What is given for all is the new network of the other methods.
+            unused["target"] = config.source[0] if config.takes_steps else Config.target
         config = replace(config, **unused)
         config.check()
     except ValueError as error:

@@ -62,7 +62,10 @@ class Progress:
         self.done += 1
         # The latest run of a kind predicts the next best, which has as many images or more.
         self._rates[kind(run)] = seconds / work(run)
-        text = f"test accuracy {100 * result['test_accuracy']:.2f} %, {duration(seconds)}"
+        text = (
+            f"validation accuracy {100 * result['val_accuracy']:.2f} %, "
+            f"test accuracy {100 * result['test_accuracy']:.2f} %, {duration(seconds)}"
+        )
         if warnings := result.get("warnings"):
             text += f"; {len(warnings)} warning{'s' * (len(warnings) > 1)} (log: {run.log})"
         if self._left:

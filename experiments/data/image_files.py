@@ -96,11 +96,19 @@ class ImageFiles(NamedTuple):
 
     def problems(self, *, decode: bool) -> list[str]:
         """A message for each unreadable image; see `decoding.check`."""
+        return self._checked(decode)[1]
 
-        def check(index: int) -> None:
+    def readable(self) -> tuple[ImageFiles, list[str]]:
+        """The images that can be read, and a message for each of the others."""
+        good, problems = self._checked(decode=True)
+        return self.take(np.array(good, int)), problems
+
+    def _checked(self, decode: bool) -> tuple[list[int], list[str]]:
+        def check(index: int) -> int:
             self._named(index, lambda file: decoding.check(file, decode=decode))
+            return index
 
-        return each(check, np.arange(len(self.labels)), "checking")[1]
+        return each(check, np.arange(len(self.labels)), "checking")
 
     def centre(self, index: int) -> np.ndarray:
         """One image, cropped to the square in its centre and scaled.

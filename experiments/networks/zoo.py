@@ -28,6 +28,14 @@ NAMES = (
     f"vit_SIZE_patchN with SIZE = {', '.join(SIZES)} and N pixels"
 )
 
+# What `l2t models` lists if no names are given.
+USUAL = (
+    *("resnet8", "resnet14", "resnet20", "resnet32", "resnet56", "resnet110"),
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+    *("vgg9_bn_w16", "vgg9_bn", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
+    *(f"vit_{size}_patch{patch}" for size, patch in zip(SIZES, (4, 16, 16, 16), strict=True)),
+)
+
 # Names of the bundled networks' last layers. The last one that is found is the classifier.
 HEADS = ("fc", "head", "classifier", "classifier.6")
 

@@ -20,7 +20,7 @@ import tyro
 
 from ..system import precision
 from ..system.errors import InterruptedRunError, RunFailedError
-from . import config_file
+from . import config_file, habits
 from .checks import flag
 
 Options = TypeVar("Options")
@@ -108,8 +108,11 @@ def parse(options: type[Options], prog: str, args: list[str] | None, hint: str =
     except SystemExit as stop:
         if not stop.code:
             raise
-        more = "; ".join(filter(None, (hint, f"{prog} --help lists all options")))
-        raise ValueError(f"{first_message(errors.getvalue())} ({more})") from None
+        message = first_message(errors.getvalue())
+        known = [field.name for field in dataclasses.fields(options)]  # type: ignore[arg-type]
+        near = habits.of_message(message, known)
+        more = "; ".join(filter(None, (near, hint, f"{prog} --help lists all options")))
+        raise ValueError(f"{message} ({more})") from None
 
 
 def from_files(options: type[Any], args: Sequence[str]) -> list[str]:

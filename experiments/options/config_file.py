@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from . import habits
 from .checks import flag
 
 # The names of the source weights, with the commit of each that came from the Hub.
@@ -59,9 +59,10 @@ def words(path: Path, options: type[Any]) -> list[str]:
         if name in left_out or value is None:
             continue
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"--config {path} must hold options only (got {name}{hint})")
+            hint = habits.of_unknown(name, known)
+            raise ValueError(
+                f"--config {path} must hold options only (got {name}{hint and '; '}{hint})"
+            )
         if isinstance(value, list):
             found += [flag(name), *map(str, value)]
         else:

@@ -37,8 +37,17 @@ DataDir = Annotated[
         help="Folder of the public sets' unpacked archives, or TensorFlow Datasets' own folder.",
     ),
 ]
-RUN = arg(metavar="RUN", help="Folder of a finished run of l2t train or l2t pretrain.")
-FinishedRun = Positional[Annotated[Path, RUN]]
+RUN = arg(
+    metavar="RUN",
+    help="Folder of a run of l2t train or l2t pretrain. Of an unfinished one, the best epoch so "
+    "far is taken.",
+)
+AnyRun = Positional[Annotated[Path, RUN]]
+FinishedRun = Positional[
+    Annotated[
+        Path, arg(metavar="RUN", help="Folder of a finished run of l2t train or l2t pretrain.")
+    ]
+]
 ForwardBatch = Annotated[
     int, arg(metavar="N", help="Images in one forward pass. They are divided over all devices.")
 ]

@@ -61,6 +61,11 @@ class Entry:
         return self.build is not None
 
     @property
+    def keeps_network(self) -> bool:
+        """Whether it goes on with the source's own network, which is then the target's too."""
+        return self.sources == "one"
+
+    @property
     def learns(self) -> bool:
         """Whether it learns weights of pairs and channels."""
         return self.meta_networks is not None

@@ -64,7 +64,10 @@ class Choice:
         ),
     ] = ()
     #: Target network. It is named as a source is.
-    target: Annotated[str, arg(metavar="NETWORK")] = "vgg9_bn"
+    target: Annotated[
+        str,
+        arg(metavar="NETWORK", help_behavior_hint="(default: vgg9_bn; of finetune the source's)"),
+    ] = "vgg9_bn"
     #: Pairs of source and target layers that may be matched.
     #: - stages: the last layer of each map size with each such layer of the target. A vision
     #: transformer has four such layers.
@@ -188,7 +191,7 @@ class Config(RunOptions, Choice):
     scheme: Literal["two-stage", "bilevel", "matching-only"] = "two-stage"
 
     def with_presets(self) -> Config:
-        """The defaults that ``preset`` and ``task`` set.
+        """The defaults that ``preset``, ``task`` and ``method`` set.
 
         Raises:
           ValueError: there is no such task or method.
@@ -198,6 +201,8 @@ class Config(RunOptions, Choice):
             same_stage = self.entry().pairs == "one-to-one"
             # A task's pairs are those that the paper matches.
             wanted |= tasks.settings(self.task, same_stage=same_stage)
+        if self.entry().keeps_network and self.takes_steps and self.source:
+            wanted["target"] = self.source[0]
         return replace(Config(), task=self.task, preset=self.preset, **wanted)
 
     def check(self) -> None:

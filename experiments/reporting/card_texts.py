@@ -23,6 +23,11 @@ CITATION = """
   year      = {2019}
 }
 """.strip()
+# `l2t_jax` does this itself when it is imported, which the lines below do not.
+WRONG_SUMS = (
+    "jaxlib 0.10.2 computes some sums wrong on a CPU. With that version, run `export "
+    "XLA_FLAGS=--xla_cpu_experimental_ynn_fusion_type=` first. Other versions do not know the flag."
+)
 # The serving page has the same lines; a test runs them.
 GET_STARTED = """
 import json

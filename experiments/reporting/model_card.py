@@ -15,7 +15,7 @@ from ..runs import layout
 from ..runs.finished import Run
 from ..runs.trained_network import Trained
 from . import run_identity, table
-from .card_texts import CITATION, GET_STARTED, METADATA, OWNER, PAPER
+from .card_texts import CITATION, GET_STARTED, METADATA, OWNER, PAPER, WRONG_SUMS
 
 PARTS = ("train", "validation", "test")
 # They have places of their own in the card, or say nothing about the network.
@@ -65,6 +65,7 @@ def uses(run: Run) -> Iterator[str]:
     yield f"### Recommendations\n\n{OWNER}"
     yield "## How to Get Started with the Model"
     yield f"`pip install jax flatbuffers pillow`, then:\n\n```python\n{GET_STARTED}\n```"
+    yield WRONG_SUMS
 
 
 def training(run: Run, trained: Trained) -> Iterator[str]:

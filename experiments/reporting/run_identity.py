@@ -51,7 +51,8 @@ def defaults(run: Run) -> dict[str, Any]:
     if "method" not in run.config:
         return PRETRAINING | _common()
     method, task = run.config["method"], run.config.get("task")
-    given = Config(method=method, task=task if task in TASKS else None)
+    source = tuple(run.config.get("source", Config.source))
+    given = Config(method=method, task=task if task in TASKS else None, source=source)
     config = dataclasses.replace(given.with_presets(), method=method, task=task)
     return plain(dataclasses.asdict(config) | {"pairs": config.pairs_or_default()}, digits=17)
 

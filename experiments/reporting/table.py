@@ -1,4 +1,4 @@
-"""A table of test accuracies, as Markdown, CSV and LaTeX."""
+"""A table of accuracies, as Markdown, CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -7,21 +7,25 @@ import io
 import math
 import statistics
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ..data import few_images
 from .groups import Arranged, Group
 
+Part = Literal["test", "validation"]
+# The result's accuracy on a part of the images.
+ACCURACY: dict[Part, str] = {"test": "test_accuracy", "validation": "val_accuracy"}
+
 
 class Cell(NamedTuple):
-    """Test accuracies over seeds, from 0 to 1.
+    """Accuracies over seeds, from 0 to 1.
 
     Attributes:
       mean: over the seeds.
       std: sample standard deviation, with divisor ``n - 1``; None for one seed.
       seeds: the seeds.
       values: accuracy with each.
-      images: number of test images of a run.
+      images: number of images of a run that they are of.
       classes: number of classes.
       best: whether the spread does not separate it from the highest mean of the column.
     """
@@ -36,7 +40,7 @@ class Cell(NamedTuple):
 
     @property
     def error(self) -> float:
-        """The standard error of one run, from the number of its test images."""
+        """The standard error of one run, from the number of its images."""
         return few_images.standard_error(self.mean, self.images)
 
     @property
@@ -66,22 +70,22 @@ class Table(NamedTuple):
     cells: dict[tuple[str, str], Cell]
 
 
-def cell(group: Group) -> Cell:
-    """Mean and spread of a group of runs."""
-    values = tuple(run.accuracy for run in group.runs)
+def cell(group: Group, part: Part = "test") -> Cell:
+    """Mean and spread of a group of runs, on the test or the validation images."""
+    values = tuple(run.result[ACCURACY[part]] for run in group.runs)
     std = statistics.stdev(values) if len(values) > 1 else None
     counts = group.runs[0].result["images"]
-    images, classes = counts["test"], counts["classes"]
+    images, classes = counts[part], counts["classes"]
     return Cell(statistics.fmean(values), std, group.seeds, values, images, classes)
 
 
-def tabulate(arranged: Arranged) -> Table:
+def tabulate(arranged: Arranged, part: Part = "test") -> Table:
     """The cells of all groups; the best of each column are marked.
 
     The best are the highest mean, and all that differ from it by at most the spread of the
     difference of two such runs, ``√(s₁² + s₂²)``.
     """
-    cells = {place: cell(group) for place, group in arranged.groups.items()}
+    cells = {place: cell(group, part) for place, group in arranged.groups.items()}
     columns = [column.label for column in arranged.columns]
     for label in columns:
         places = [place for place in cells if place[1] == label]
@@ -172,14 +176,20 @@ def escape(text: str) -> str:
     return "".join(special.get(character, character) for character in text)
 
 
-def comma_separated(table: Table) -> str:
-    """All figures with every digit, as accuracies from 0 to 1: a line for each cell."""
+def comma_separated(table: Table, validation: Table) -> str:
+    """All figures with every digit, as accuracies from 0 to 1: a line for each cell.
+
+    Args:
+      table: of the test images.
+      validation: the same of the validation images.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
         [
             *("method", "data", "runs", "mean", "std", "seeds", "accuracies"),
             *("test_images", "chance", "standard_error", "bold"),
+            *("validation_mean", "validation_accuracies"),
         ]
     )
     for row in table.rows:
@@ -189,5 +199,9 @@ def comma_separated(table: Table) -> str:
                 std = "" if found.std is None else found.std
                 lists = [" ".join(map(str, each)) for each in (found.seeds, found.values)]
                 limit = [found.images, found.chance, found.error, int(found.best)]
-                writer.writerow([row, column, len(found.seeds), found.mean, std, *lists, *limit])
+                chosen = validation.cells[row, column]
+                others = [chosen.mean, " ".join(map(str, chosen.values))]
+                writer.writerow(
+                    [row, column, len(found.seeds), found.mean, std, *lists, *limit, *others]
+                )
     return text.getvalue()

@@ -59,6 +59,22 @@ def pair_matrix(pairs: Sequence[Pair], values: np.ndarray) -> tuple[np.ndarray, 
     return matrix, sources, targets
 
 
+def moved(history: np.ndarray) -> str:
+    """How far λ went, so that nobody takes the weights of the start for learned ones.
+
+    Args:
+      history: mean λ of each pair in each epoch, ``[epochs, pairs]``.
+
+    Returns:
+      The largest change of a pair since the first epoch, in words.
+    """
+    change = np.max(np.abs(history[-1] - history[0]))
+    text = f"since epoch 1, λ has moved by {change:.2g} at most"
+    if change < 0.1 * max(np.mean(history[-1]), 1e-6):
+        text += ": this is almost its start, little of it is learned"
+    return text
+
+
 def lambda_matrices(
     path: Path,
     pairs: Sequence[Pair],
@@ -83,7 +99,7 @@ def lambda_matrices(
     heights = (max(2.6, 0.8 + 0.25 * len(sources)), max(3.4, 0.8 + 0.17 * len(pairs) * named))
     width = max(max(1.9, 0.35 * len(targets)) * len(moments) + 2.6, 7.0)
     figure = Figure(figsize=(width, sum(heights) + 0.3), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(f"{title}\n{moved(history)}")
     # Two subfigures, so that the names of the lines take no room from the matrices.
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
     widths = [(width - 2.6) / len(moments)] * len(moments) + [0.25]

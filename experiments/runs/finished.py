@@ -148,7 +148,8 @@ def read(folder: Path) -> Run:
     warnings = result.get("warnings", [])
     if not isinstance(warnings, list) or not all(isinstance(text, str) for text in warnings):
         raise ValueError(f"warnings of {RESULT} must be a list of texts (got {warnings})")
-    for accuracy in (result["test_accuracy"], *(epoch["val_accuracy"] for epoch in epochs)):
+    final = (result["test_accuracy"], result["val_accuracy"])
+    for accuracy in (*final, *(epoch["val_accuracy"] for epoch in epochs)):
         if not isinstance(accuracy, float | int) or not 0 <= accuracy <= 1:
             raise ValueError(f"an accuracy must be 0 to 1 (got {accuracy})")
     learns = epochs and "pair_weights" in epochs[-1]["train"]

@@ -6,6 +6,8 @@ from __future__ import annotations
 CONFIG, METRICS, RESULT = "config.json", "metrics.jsonl", "result.json"
 # These are there only while the run is not finished.
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
+# Likewise: what the run trains, as `trained_network` describes it.
+TRAINS = "trains.json"
 # The files of each part, of a run on images in files.
 IMAGES = "images.csv"
 # The run's id at Weights & Biases.

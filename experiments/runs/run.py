@@ -81,6 +81,7 @@ def opened(
     options: RunOptions,
     splits: inputs.Splits,
     everywhere: devices.Devices,
+    trained: trained_network.Trained,
     what: str,
     **more: Any,
 ) -> Iterator[None]:
@@ -93,6 +94,7 @@ def opened(
       options: the run's; they are written to the folder.
       splits: its data.
       everywhere: its devices.
+      trained: the network that it trains.
       what: what is trained and how, in words.
       more: what is written with the options.
 
@@ -117,6 +119,7 @@ def opened(
             )
         begun = resume.check(folder, options, more)
         write_json(folder / layout.CONFIG, dataclasses.asdict(options) | more)
+        write_json(folder / layout.TRAINS, trained._asdict())
         if splits.files is not None:
             write_files(folder / layout.IMAGES, splits, splits.files)
         print(
@@ -130,7 +133,8 @@ def opened(
 
     def end() -> None:
         shutil.rmtree(folder / layout.CHECKPOINTS, ignore_errors=True)
-        (folder / layout.LOCK).unlink(missing_ok=True)
+        for name in (layout.LOCK, layout.TRAINS):
+            (folder / name).unlink(missing_ok=True)
 
     with contextlib.ExitStack() as stack:
         devices.on_first_process(begin)
@@ -158,8 +162,7 @@ def write_files(path: Path, splits: inputs.Splits, names: Sequence[Sequence[str]
 
 def finish(
     options: RunOptions,
-    network: str,
-    weights: str,
+    trained: trained_network.Trained,
     result: loop.Result,
     splits: inputs.Splits,
     everywhere: devices.Devices,
@@ -168,14 +171,13 @@ def finish(
 
     Args:
       options: the run's.
-      network: the name of the network that it trained.
-      weights: the name of the file for the weights.
+      trained: the network that it has trained.
       result: of the run.
       splits: its data.
       everywhere: its devices.
     """
     folder = options.folder()
-    zoo.save(folder / weights, result.variables)
+    zoo.save(folder / trained.weights, result.variables)
     best, warnings = result.best_epoch, few_images.of_splits(splits)
     # This is the last file. It marks the run as finished.
     write_json(
@@ -200,7 +202,7 @@ def finish(
             "warnings": warnings,
             "devices": provenance.hardware(everywhere),
             "versions": provenance.versions(),
-            layout.TRAINED: trained_network.describe(network, weights, options, splits)._asdict(),
+            layout.TRAINED: trained._asdict(),
         },
     )
     warn(warnings)

@@ -71,6 +71,18 @@ def test_bringing_a_network_runs(in_folder):
 
 
 @pytest.mark.slow
+def test_the_optimiser_of_the_habits_page_freezes_a_layer_and_trains_the_others():
+    names: dict = {}
+    (code,) = blocks("habits.md")
+    with quick_compiler(), jax.enable_x64(False):
+        exec(code, names)
+    before, after = names["source_variables"].params, names["state"].inner.params
+    np.testing.assert_array_equal(after["conv1"]["kernel"], before["conv1"]["kernel"])
+    assert np.abs(after["fc"]["kernel"] - before["fc"]["kernel"]).max() > 0
+    assert np.isfinite(names["info"].loss)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("code", blocks("pieces.md"))
 def test_every_piece_runs_by_itself(code):
     with jax.enable_x64(False):
@@ -166,7 +178,7 @@ def test_the_wrong_sums_of_the_precision_page_are_right_with_the_library(capsys)
 def test_every_page_with_code_is_tested():
     """Each by a test of its own, here or in test_readme.py."""
     tested = {"README.md", "networks.md", "pieces.md", "tutorial.md", "data.md", "results.md"}
-    tested |= {"precision.md", "serving.md", "dense.md"}
+    tested |= {"precision.md", "serving.md", "dense.md", "habits.md"}
     assert {page.name for page in pages.PAGES if pages.python(page)} == tested
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from experiments.networks import zoo
 from experiments.options.run_options import RunOptions
-from experiments.runs import layout, recorded_training, run
+from experiments.runs import layout, recorded_training, run, trained_network
 from experiments.training.loop import Result
 from experiments.training.snapshot import Epoch
 
@@ -41,7 +41,8 @@ def make(options: RunOptions, network: str, weights: str = layout.TARGET, **more
     info = {"loss": 1.0, "task_loss": 1.0, "penalties": {}, "accuracy": 0.5}
     epochs = [Epoch(n + 1, 0.1, 1.0, info, 0.5) for n in range(options.epochs)]
     result = Result(epochs, epochs[-1], 0.75, variables, None, 0, 3.5)
-    with run.opened(options, splits, everywhere, "a run", **more):
+    trained = trained_network.describe(network, weights, options, splits)
+    with run.opened(options, splits, everywhere, trained, "a run", **more):
         recorded_training.write_metrics(options.folder(), epochs, "w")
-        run.finish(options, network, weights, result, splits, everywhere)
+        run.finish(options, trained, result, splits, everywhere)
     return options.folder()

@@ -111,6 +111,19 @@ def test_new_images_are_classified_by_what_a_run_has_trained(source, capsys, tmp
     softmax = np.exp(logits) / np.exp(logits).sum()
     assert predicted[-1] == softmax.argmax()
     assert float(rows[-1]["probability"]) == pytest.approx(softmax.max(), abs=1e-4)
+    # The three most probable classes, without an image that cannot be read.
+    broken = tmp_path / "broken.png"
+    broken.write_text("no image")
+    three = ["--top", 3, "--unreadable", "skip"]
+    assert run_predict(source.parent, broken, first, *three) == 0
+    told = capsys.readouterr()
+    assert told.err.startswith(f"skipped: {broken}: ")
+    header, row = csv.reader(told.out.splitlines())
+    assert header[:5] == ["image", "class", "probability", "class 2", "probability 2"]
+    ordered = softmax.argsort()[::-1][:3]
+    assert row[0] == str(first)
+    assert [int(number) for number in row[1::2]] == ordered.tolist()
+    np.testing.assert_allclose([float(p) for p in row[2::2]], softmax[ordered], atol=1e-4)
 
 
 def test_a_run_is_evaluated_on_its_own_images(source, capsys, tmp_path):
@@ -159,13 +172,15 @@ def test_a_run_is_evaluated_on_its_own_images(source, capsys, tmp_path):
     ("words", "text"),
     [
         ("run", "IMAGE … (got none)"),
-        ("nowhere one.png", "nowhere must be the folder of a finished run (got no result.json)"),
+        ("nowhere one.png", "nowhere must be the folder of a run (got neither result.json nor "),
         ("old one.png", "old/result.json must tell what was trained (got no network, weights, "),
         ("run nothing.png", "nothing.png: no such image or folder"),
         ("run empty", "empty must have an image in .png"),
         ("run one.png broken.png", "1 problem with the images: broken.png: "),
         ("run one.png --out no/table.csv", "--out must be in … (got no/table.csv)"),
         ("run one.png --batch-size 0", "--batch-size must be … (got 0)"),
+        ("run one.png --top 11", "--top must be at most the number of classes, 10 (got 11)"),
+        ("run broken.png --unreadable skip", "1 problem with the images: broken.png: "),
     ],
 )
 def test_what_cannot_be_classified_is_told_in_a_line(
@@ -394,6 +409,12 @@ def test_an_interrupted_run_goes_on_and_ends_as_if_it_never_was(tmp_path, capsys
         error = capsys.readouterr().err.splitlines()[-1]
         assert error.startswith(f"train: interrupted: {number.name}; saved at {where}; ")
         assert not (tmp_path / "cut" / "result.json").exists()
+        assert run_evaluate(tmp_path / "cut", "--part", "validation") == (2 if steps < 3 else 0)
+    # The weights so far are those whose accuracy the run has recorded.
+    told = capsys.readouterr()
+    best = json.loads((tmp_path / "cut" / "metrics.jsonl").read_text())["val_accuracy"]
+    assert f"the best of 1 epochs so far, epoch 1 with validation accuracy {best:.1%}" in told.err
+    assert f" right: {100 * best:.2f} % (the run's own validation images)" in told.out
     interrupt(0)
     # Only what figures do not depend on may be changed.
     assert run(*line, "--run-dir", tmp_path / "cut", "--lr", 0.2) == 2

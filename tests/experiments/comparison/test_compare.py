@@ -63,7 +63,7 @@ class FakeChild:
         folder.mkdir(exist_ok=True)
         write_json(folder / "config.json", dataclasses.asdict(self.config) | {"matched_pairs": []})
         if self.code == 0:
-            write_json(folder / "result.json", {"test_accuracy": 0.5})
+            write_json(folder / "result.json", {"test_accuracy": 0.5, "val_accuracy": 0.6})
         return self.code
 
 
@@ -106,6 +106,18 @@ def test_the_runs_are_named_ordered_and_read_back_from_their_command_lines(weigh
     for each in runs:
         words = cli.arguments(each.config)
         assert cli.parse(Config, "l2t train", words) == each.config
+
+
+def test_methods_that_go_on_with_the_source_leave_the_others_target(weights, tmp_path):
+    methods = ["scratch", "probe", "finetune", "finetune:target=resnet20"]
+    common = ["--source-weights", weights, "--source", "resnet14", "--target", "vgg9_bn_w8"]
+    runs = grid.expand(methods, [], [0], [], common, tmp_path)
+    assert [r.config.target for r in runs] == ["vgg9_bn_w8", "vgg9_bn", "resnet14", "resnet20"]
+    for each in runs:
+        words = cli.arguments(each.config)
+        assert cli.parse(Config, "l2t train", words) == each.config
+    alone = cli.parse(Config, "l2t train", ["--method=finetune", "--source=resnet14"])
+    assert alone.target == "resnet14"
 
 
 BAD = [
@@ -178,7 +190,7 @@ def test_failed_runs_are_told_and_tried_anew_and_done_ones_are_skipped(weights, 
     printed = capsys.readouterr().out
     log = out / "digits-fm-seed0.log"
     assert f"digits-fm-seed0: FAILED, exit code 3: out of memory (log: {log})" in printed
-    assert "digits-lwf-seed1: test accuracy 50.00 %" in printed
+    assert "digits-lwf-seed1: validation accuracy 60.00 %, test accuracy 50.00 %" in printed
     assert f"4 done, 2 failed; failed:\n  {log}" in printed
     # The same again: what failed is started again, and goes on where it has a checkpoint.
     (out / "digits-fm-seed1" / "checkpoints").mkdir()
@@ -271,7 +283,7 @@ def test_a_real_comparison(weights, tmp_path, capsys, monkeypatch):
     assert f"n10-lwf-seed0: FAILED, exit code 2: train: error: {weights}" in printed
     result = json.loads((tmp_path / "digits-n10-scratch-seed0" / "result.json").read_text())
     accuracy = 100 * result["test_accuracy"]
-    assert f"digits-n10-scratch-seed0: test accuracy {accuracy:.2f} %" in printed
+    assert f", test accuracy {accuracy:.2f} %" in printed
     log = (tmp_path / "digits-n10-scratch-seed0.log").read_text()
     assert log.startswith(f"$ {sys.executable} -m experiments.train --method=scratch")
     assert log.splitlines()[-1].startswith("best epoch 1")

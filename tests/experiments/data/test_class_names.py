@@ -184,7 +184,7 @@ def test_weights_alone_want_as_many_classes_and_take_them_by_order(run, tmp_path
         ("run photos --image-size 16", "--image-size must not be given with RUN (got run)"),
         ("run photos --crop-share 0.5", "--crop-share must not be given with RUN (got run)"),
         ("run nowhere", "no such data: nowhere"),
-        ("nowhere photos", "nowhere must be the folder of a finished run"),
+        ("nowhere photos", "nowhere must be the folder of a run"),
         ("run big.npz", "the images of big.npz must be 8x8x3, as those of run (got 9x9x3)"),
         ("swapped photos", "target.safetensors must have 6 classes, as swapped/result.json"),
         (

@@ -1,6 +1,8 @@
 """Errors in one line, whatever the terminal."""
 
+import dataclasses
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +11,9 @@ import pytest
 from conftest import ROOT
 
 import experiments
-from experiments import compare, demo, evaluate, parity, predict, pretrain, report
+from experiments import compare, demo, evaluate, models, parity, predict, pretrain, report
 from experiments import compile as compile_command
-from experiments.options import cli, tasks
+from experiments.options import cli, habits, tasks
 from experiments.options.train_options import Config
 
 OPTIONS = {
@@ -19,7 +21,7 @@ OPTIONS = {
     **{
         command.__name__.rpartition(".")[2]: command.Options
         for command in (
-            *(compare, compile_command, demo, evaluate),
+            *(compare, compile_command, demo, evaluate, models),
             *(parity, predict, pretrain, report),
         )
     },
@@ -102,3 +104,51 @@ def test_a_reader_that_has_enough_ends_the_command_quietly():
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--learning-rate", "0.1"], "did you mean --lr?"),
+        (["--learning_rate=0.1"], "did you mean --lr?"),
+        (["--batch-szie", "32"], "did you mean --batch-size?"),
+        (["--smoothing", "0.1"], "did you mean --label-smoothing?"),
+        (["--amp"], "did you mean --precision?"),
+        (["--mixup", "0.2"], "there is no such option; docs/habits.md"),
+        (["--opt", "adamw"], "there is no such option; docs/habits.md"),
+    ],
+)
+def test_options_of_other_tools_lead_to_the_ones_here(words, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        cli.parse(Config, "l2t train", words)
+
+
+def test_what_other_tools_call_an_option_is_one_here():
+    known = {field.name for field in dataclasses.fields(Config)}
+    assert set(habits.KNOWN.values()) <= known
+    assert not (set(habits.KNOWN) | habits.ABSENT) & known
+    assert not set(habits.KNOWN) & habits.ABSENT
+    text = (ROOT / "docs" / "habits.md").read_text(encoding="utf-8")
+    told = {"mixup", "opt", "sched", "warmup_epochs", "clip_grad", "model_ema", "freeze", "mean"}
+    assert told <= habits.ABSENT
+    assert all(name.replace("_", "-") in text.lower() for name in told)
+
+
+def test_models_are_listed_with_the_layers_that_pairs_count(capsys):
+    l2t = importlib.import_module("experiments.__main__").main
+    assert l2t(["models", "resnet14", "vgg9_bn", "--image-size", "32"]) == 0
+    header, resnet, vgg = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert header == ["network", "parameters", "layers"]
+    # Of the papers: ResNet-14 has 0.175 million, VGG-9 the sum of its eight kernels.
+    assert resnet == ["resnet14", "0.18", "M", "0-1:32x32x16", "2-3:16x16x32", "4-5:8x8x64"]
+    kernels = [(3, 64), (64, 128), (128, 256), (256, 256), (256, 512), *[(512, 512)] * 3]
+    count = sum(9 * a * b + 3 * b for a, b in kernels) + 5130  # a bias, a batch norm's two; a head
+    assert vgg[:3] == ["vgg9_bn", f"{count / 1e6:.2f}", "M"]
+    assert vgg[3:] == [
+        f"{i}:{size}x{size}x{channels}"
+        for i, (size, channels) in enumerate([(32, 64), (16, 128), (8, 256), (4, 512), (2, 512)])
+    ]
+    assert l2t(["models"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) > 15
+    assert l2t(["models", "vgg9_bn", "--image-size", "16"]) == 2
+    assert "images must be 32x32 or more" in capsys.readouterr().err

@@ -52,7 +52,7 @@ def test_a_file_by_hand_is_yaml_and_may_name_the_folder(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("betta: 2", r"got betta; did you mean beta\?"),
+        ("betta: 2", r"got betta; did you mean --beta\?"),
         ("- method", r"must be options with their values.*got list"),
         ("method: [", "must be JSON or YAML"),
         ("epochs: many", "invalid choice|--epochs"),

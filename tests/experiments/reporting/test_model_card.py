@@ -18,6 +18,7 @@ from experiments.options.run_options import PLACES, RunOptions
 from experiments.options.train_options import Config
 from experiments.reporting import card_texts, model_card, run_identity
 from experiments.runs import finished, layout, trained_network
+from l2t_jax import _ynnpack
 
 pytestmark = pytest.mark.slow
 
@@ -120,4 +121,6 @@ def test_it_knows_the_options_of_l2t_pretrain():
 def test_the_serving_page_has_the_cards_lines():
     (page,) = pages.python(pages.DOCS / "serving.md")
     page = page.replace("runs/probe-photos-0/export", ".")
+    assert f"{_ynnpack.FLAG}=`" in card_texts.WRONG_SUMS
+    assert all(version in card_texts.WRONG_SUMS for version in _ynnpack.FAULTY)
     assert page.strip() == card_texts.GET_STARTED.replace("photo.jpg", "new_photos/1.jpg")

@@ -138,6 +138,10 @@ def test_cells_are_numpys_means_and_sample_deviations(many):
         np.testing.assert_allclose(float(found[place]["std"]), values.std(ddof=1), rtol=1e-12)
         assert found[place]["seeds"] == "0 1 2"
         np.testing.assert_array_equal(list(map(float, found[place]["accuracies"].split())), values)
+    report_text = (out / "report.md").read_text(encoding="utf-8")
+    to_choose_by = report_text.partition("## To choose by")[2].partition("## Pictures")[0]
+    assert to_choose_by.count("60.0 ± 0.0 (3)") == len(drawn)  # of the validation images
+    assert {cell["validation_accuracies"] for cell in found.values()} == {"0.6 0.6 0.6"}
     markdown = (out / "table.md").read_text(encoding="utf-8")
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in markdown.splitlines()]
     header, _, *rows = lines
