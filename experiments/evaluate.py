@@ -33,7 +33,7 @@ from .options.descriptions import (
     ForwardBatch,
 )
 from .reporting import confusion
-from .runs import division, inputs, own_images, trained_network
+from .runs import confusion_file, division, inputs, own_images, trained_network
 from .system import devices
 from .training import evaluation
 
@@ -153,12 +153,12 @@ def main(options: Options) -> int:
     print(f"{right} of {total} right: {100 * right / total:.2f} %{subject.how}")
     for warning in few_images.of_count("labelled", total):
         print(f"warning: {warning}")
-    matrix = confusion.count(images.labels, predictions, len(images.classes))
+    matrix = evaluation.confusion(images.labels, predictions, len(images.classes))
     for line in confusion.by_class(matrix, images.classes):
         print(line)
     if options.confusion is not None:
         if options.confusion.suffix == ".csv":
-            confusion.write(options.confusion, matrix, images.classes)
+            confusion_file.write(options.confusion, matrix, images.classes)
         else:
             title = f"{right} of {total} right, {100 * right / total:.1f} %"
             confusion.draw(options.confusion, matrix, images.classes, title)

@@ -17,7 +17,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from .options import cli
-from .reporting import groups, pictures, run_identity, table
+from .reporting import each_class, groups, pictures, run_identity, table
 from .reporting.groups import Arranged, Group
 from .runs import finished
 from .runs.finished import Found, Run
@@ -69,6 +69,7 @@ def main(options: Options) -> int:
     }
     drawn = [
         *pictures.of_accuracies(options.out, arranged, results),
+        *each_class.pictures(options.out, arranged, validation),
         *pictures.of_transfer(options.out, arranged),
     ]
     texts["report.md"] = "\n\n".join(
@@ -81,6 +82,7 @@ def main(options: Options) -> int:
             texts["table.md"].strip(),
             *what_it_shows(results),
             *to_choose_by(validation),
+            *each_class.tables(arranged, validation),
             *few_images(arranged),
             *alike(arranged),
             *left_out(found, arranged),

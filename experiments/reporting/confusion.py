@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,27 +17,11 @@ LISTED = 20
 NUMBERED = 15
 
 
-def count(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
-    """How many images of each class are taken for each.
-
-    Args:
-      labels: the images' classes, ``[N]``.
-      predictions: what they are taken for, ``[N]``.
-      classes: number of classes.
-
-    Returns:
-      Counts, ``[classes, classes]``: a row for each true class, a column for each prediction.
-    """
-    matrix = np.zeros((classes, classes), np.int64)
-    np.add.at(matrix, (labels, predictions), 1)
-    return matrix
-
-
 def by_class(matrix: np.ndarray, classes: Sequence[str]) -> list[str]:
     """A line for each class that has images, the worst first: its accuracy, and its confusion.
 
     Args:
-      matrix: from `count`.
+      matrix: from `experiments.training.evaluation.confusion`.
       classes: the classes' names.
 
     Returns:
@@ -63,14 +46,6 @@ def by_class(matrix: np.ndarray, classes: Sequence[str]) -> list[str]:
     return lines
 
 
-def write(path: Path, matrix: np.ndarray, classes: Sequence[str]) -> None:
-    """Writes the counts as CSV, with the classes' names as heading and as first column."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["true \\ predicted", *classes])
-        table.writerows([name, *map(int, row)] for name, row in zip(classes, matrix, strict=True))
-
-
 def draw(path: Path, matrix: np.ndarray, classes: Sequence[str], title: str) -> None:
     """Draws the matrix. The colours are shares of each class; the numbers are counts."""
     totals = matrix.sum(axis=1, keepdims=True)
@@ -91,3 +66,9 @@ def draw(path: Path, matrix: np.ndarray, classes: Sequence[str], title: str) -> 
     axes.set(xlabel="taken for", ylabel="class", title=title)
     figure.colorbar(picture, ax=axes, label="share of the class, %", shrink=0.8)
     figure.savefig(path, dpi=120)
+
+
+def of_classes(matrices: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean accuracy of each class over some runs, NaN for a class without images, ``[classes]``."""
+    with np.errstate(invalid="ignore"):
+        return np.mean([np.diag(matrix) / matrix.sum(axis=1) for matrix in matrices], axis=0)

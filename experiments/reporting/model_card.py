@@ -127,7 +127,20 @@ def evaluation(run: Run) -> Iterator[str]:
         )
     ]
     yield table.grid(["images", "number", "accuracy, %"], rows).strip()
-    yield "The run did not record the accuracy of each class. `l2t evaluate RUN DATA` prints it."
+    if run.confusion is None:
+        yield "The run did not record the accuracy of each class. `l2t evaluate RUN` prints it."
+        return
+    classes, matrix = run.confusion
+    totals, right = matrix.sum(axis=1), matrix.diagonal()
+    yield "Test accuracy of each class:"
+    yield table.grid(
+        ["class", "right", "of", "accuracy, %"],
+        [
+            [name, str(right[c]), str(totals[c]), f"{100 * right[c] / totals[c]:.1f}"]
+            for c, name in enumerate(classes)
+            if totals[c]
+        ],
+    ).strip()
 
 
 def machines(run: Run, trained: Trained) -> Iterator[str]:

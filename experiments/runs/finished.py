@@ -13,7 +13,8 @@ import numpy as np
 from ..data import few_images
 from ..options.methods import METHODS
 from ..training import learned_weights
-from . import layout
+from . import confusion_file, layout
+from .confusion_file import Confusion
 from .layout import CONFIG, IN_CONFIG, IN_EPOCH, IN_RESULT, IN_TRAIN_CONFIG, METRICS, RESULT
 
 FILES = (CONFIG, METRICS, RESULT)
@@ -29,6 +30,7 @@ class Run(NamedTuple):
       result: accuracies, counts of images, duration, devices and versions.
       finished: when it ended.
       weights: mean weights of pairs and channels; None if its method has none.
+      confusion: what the test images of each class are taken for; None if it is not recorded.
     """
 
     folder: Path
@@ -37,6 +39,7 @@ class Run(NamedTuple):
     result: dict[str, Any]
     finished: datetime.datetime
     weights: learned_weights.Transferred | None
+    confusion: Confusion | None = None
 
     @property
     def accuracy(self) -> float:
@@ -155,7 +158,9 @@ def read(folder: Path) -> Run:
     learns = epochs and "pair_weights" in epochs[-1]["train"]
     weights = learned_weights.read(folder / layout.CHANNEL_WEIGHTS) if learns else None
     finished = datetime.datetime.fromisoformat(str(result["finished"])).astimezone()
-    return Run(folder, config, epochs, result, finished, weights)
+    path = folder / layout.CONFUSION
+    confusion = confusion_file.read(path) if path.exists() else None
+    return Run(folder, config, epochs, result, finished, weights, confusion)
 
 
 def _json(path: Path) -> Any:

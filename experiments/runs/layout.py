@@ -12,6 +12,8 @@ TRAINS = "trains.json"
 IMAGES = "images.csv"
 # The run's id at Weights & Biases.
 WANDB_ID = "wandb_id.txt"
+# What the test images of each class are taken for.
+CONFUSION = "confusion.csv"
 # Weights of the best epoch: of a target, or of a source.
 TARGET, SOURCE = "target.safetensors", "source.safetensors"
 # If the run learns weights of pairs and channels: their means, and the pictures.

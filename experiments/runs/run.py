@@ -20,7 +20,7 @@ from ..system import devices, files, provenance
 from ..system.errors import RunFailedError
 from ..system.files import write_json
 from ..training import loop
-from . import inputs, layout, resume, trained_network
+from . import confusion_file, inputs, layout, resume, trained_network
 
 PARTS = ("train", "validation", "test")
 
@@ -178,6 +178,7 @@ def finish(
     """
     folder = options.folder()
     zoo.save(folder / trained.weights, result.variables)
+    confusion_file.write(folder / layout.CONFUSION, result.confusion, splits.test.classes)
     best, warnings = result.best_epoch, few_images.of_splits(splits)
     # This is the last file. It marks the run as finished.
     write_json(

@@ -96,6 +96,27 @@ def predict(
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:total], *jax.device_get(predictions))
 
 
+def confusion(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
+    """How many images of each class are taken for each.
+
+    Args:
+      labels: the images' classes, ``[N]``.
+      predictions: what they are taken for, ``[N]``.
+      classes: number of classes.
+
+    Returns:
+      Counts, ``[classes, classes]``: a row for each true class, a column for each prediction.
+    """
+    matrix = np.zeros((classes, classes), np.int64)
+    np.add.at(matrix, (labels, predictions), 1)
+    return matrix
+
+
+def share_right(matrix: np.ndarray) -> float:
+    """Share of the images that a confusion matrix has on its diagonal, from 0 to 1."""
+    return float(np.trace(matrix) / matrix.sum())
+
+
 def accuracy(
     evaluate: Callable[[Variables, Any], Any],
     devices: Devices,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from l2t_jax import Batch, Variables, target_variables
@@ -17,7 +18,7 @@ from ..data.batches import TrainingData
 from ..data.dataset import Images
 from ..system.errors import RunFailedError
 from . import step_info
-from .evaluation import accuracy
+from .evaluation import accuracy, confusion, predict, share_right
 from .jitted import Compiled, first_state, with_learning_rate
 from .snapshot import Epoch, Point
 
@@ -44,7 +45,8 @@ class Result(NamedTuple):
     Attributes:
       epochs: every epoch.
       best_epoch: the first epoch with the highest validation accuracy.
-      test_accuracy: share of the test images classified correctly after the best epoch.
+      confusion: how many test images of each class are taken for each after the best epoch, as
+        `evaluation.confusion` counts them.
       variables: the target's variables after the best epoch.
       state: the method's state after the last epoch.
       dropped: number of dropped batches, whose figures were not finite.
@@ -53,11 +55,16 @@ class Result(NamedTuple):
 
     epochs: list[Epoch]
     best_epoch: Epoch
-    test_accuracy: float
+    confusion: np.ndarray
     variables: Variables
     state: Any
     dropped: int
     seconds: float
+
+    @property
+    def test_accuracy(self) -> float:
+        """Share of the test images classified correctly after the best epoch."""
+        return share_right(self.confusion)
 
 
 def train(
@@ -124,12 +131,12 @@ def train(
         val_accuracy = accuracy_of(target_variables(run.state), validation)
         on_epoch(run.end_epoch(lr, means, val_accuracy))
         on_point(run.point, True)
-    test_accuracy = accuracy_of(run.best, test)
+    predictions = predict(compiled.evaluate, compiled.devices, run.best, test)
     point = run.point()
     return Result(
         point.epochs,
         best_epoch(point.epochs),
-        test_accuracy,
+        confusion(test.labels, predictions, len(test.classes)),
         point.best,
         point.state,
         point.dropped,

@@ -14,7 +14,7 @@ from l2t_jax import Network, Variables
 
 from ..data.dataset import Images
 from ..system.devices import Devices
-from .evaluation import compile_evaluation, predict
+from .evaluation import compile_evaluation, confusion, predict
 from .loop import Result
 from .snapshot import Epoch
 
@@ -108,7 +108,9 @@ def train(compiled: Compiled, variables: Variables, splits: Sequence[Images]) ->
     }
     epoch = Epoch(1, 0.0, seconds, info, accuracies[best])
     trained = with_head(make, variables, images, heads[best])
-    return Result([epoch], epoch, accuracy(heads[best], test), trained, None, 0, seconds)
+    predictions = heads[best].logits(test.features).argmax(axis=1)
+    matrix = confusion(test.labels, predictions, classes)
+    return Result([epoch], epoch, matrix, trained, None, 0, seconds)
 
 
 def fit(split: Split, classes: int, inverse_strength: float) -> Head:

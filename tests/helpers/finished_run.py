@@ -40,7 +40,9 @@ def make(options: RunOptions, network: str, weights: str = layout.TARGET, **more
     variables = jax.jit(made.init)(jax.random.key(0), images)
     info = {"loss": 1.0, "task_loss": 1.0, "penalties": {}, "accuracy": 0.5}
     epochs = [Epoch(n + 1, 0.1, 1.0, info, 0.5) for n in range(options.epochs)]
-    result = Result(epochs, epochs[-1], 0.75, variables, None, 0, 3.5)
+    matrix = np.diag(np.bincount(splits.test.labels, minlength=len(splits.test.classes)))
+    matrix[0] = np.roll(matrix[0], -1)  # the first class is taken for the last
+    result = Result(epochs, epochs[-1], matrix, variables, None, 0, 3.5)
     trained = trained_network.describe(network, weights, options, splits)
     with run.opened(options, splits, everywhere, trained, "a run", **more):
         recorded_training.write_metrics(options.folder(), epochs, "w")

@@ -6,6 +6,8 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from experiments.reporting import confusion
+from experiments.runs import confusion_file
+from experiments.training import evaluation
 
 CLASSES = ("cat", "dog", "a longer name", "fish")
 
@@ -13,7 +15,7 @@ CLASSES = ("cat", "dog", "a longer name", "fish")
 def test_counts_are_those_of_scikit_learn():
     rng = np.random.default_rng(0)
     labels, predictions = rng.integers(0, 4, (2, 200))
-    matrix = confusion.count(labels, predictions, 4)
+    matrix = evaluation.confusion(labels, predictions, 4)
     np.testing.assert_array_equal(matrix, confusion_matrix(labels, predictions, labels=range(4)))
 
 
@@ -30,7 +32,10 @@ def test_the_worst_class_comes_first_with_what_it_is_taken_for(tmp_path):
     many = confusion.by_class(np.eye(30, dtype=int), [str(i) for i in range(30)])
     assert len(many) == 1 + confusion.LISTED + 1
     assert many[-1] == "... and 10 classes with a higher accuracy"
-    confusion.write(tmp_path / "c.csv", matrix, CLASSES)
+    confusion_file.write(tmp_path / "c.csv", matrix, CLASSES)
+    found = confusion_file.read(tmp_path / "c.csv")
+    assert found.classes == CLASSES
+    np.testing.assert_array_equal(found.matrix, matrix)
     with (tmp_path / "c.csv").open(newline="") as file:
         first, *rows = csv.reader(file)
     assert first[1:] == list(CLASSES)

@@ -21,7 +21,7 @@ from experiments.data.dataset import Dataset
 from experiments.options import builders, cli
 from experiments.options.train_options import Config
 from experiments.reporting import run_identity
-from experiments.runs import layout
+from experiments.runs import confusion_file, layout
 from experiments.runs.finished import find
 from experiments.system import devices
 from experiments.system.files import write_json
@@ -341,6 +341,30 @@ def test_the_report_repeats_what_was_said_of_few_images(tmp_path):
     assert "only 20 validation images: one is 5.0 points" in text
     assert "warnings of result.json must be a list of texts (got [7])" in text
     assert "must be numbers from 1 on (got test 0)" in text
+
+
+def test_the_report_has_each_class_where_the_runs_have_counted_them(tmp_path):
+    classes = ("cat", "dog", "fish")
+    right = {("fm", 0): [2, 8, 5], ("fm", 1): [4, 6, 5], ("at", 0): [9, 9, 1], ("lwf", 0): None}
+    for (method, seed), counts in right.items():
+        folder = fabricate(tmp_path / f"{method}{seed}", 0.5, method=method, seed=seed)
+        if counts is not None:
+            matrix = np.diag(counts)
+            matrix[:, 0] += 10 - np.array(counts)  # what is wrong is taken for the first
+            confusion_file.write(folder / layout.CONFUSION, matrix, classes)
+    assert run_report(tmp_path, "--out", tmp_path / "out") == 0
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    table = text.partition("## Each class")[2].partition("##")[0]
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    assert "lwf" not in lines[0]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    found = {row[0]: dict(zip(cells[0][1:], row[1:], strict=True)) for row in cells[2:]}
+    # Of the first class all ten are right: what is wrong is taken for it too.
+    assert found["cat"] == {"at": "100.0", "fm": "100.0"}
+    assert found["dog"] == {"at": "90.0", "fm": "70.0"}
+    assert found["fish"] == {"at": "10.0", "fm": "50.0"}
+    (picture,) = (tmp_path / "out").glob("confusion-*.png")
+    assert f"]({picture.name})" in text
 
 
 def test_runs_that_patience_has_ended_are_averaged_as_long_as_all_go_on(tmp_path, monkeypatch):

@@ -167,7 +167,8 @@ def test_the_command_in_two_processes_writes_the_run_of_one(tmp_path):
 
     close(figures(tmp_path / "alone"), figures(joined), 1e-5)
     written = {path.name for path in joined.iterdir()}
-    assert written == {"config.json", "metrics.jsonl", "result.json", "target.safetensors"}
+    names = ("config.json", "metrics.jsonl", "result.json", "confusion.csv", "target.safetensors")
+    assert written == {*names}
 
 
 @pytest.mark.parametrize(("size", "nearest"), [(30, "28 or 32"), (3, "4"), (9, "8 or 12")])
