@@ -67,7 +67,10 @@ class Options:
         ]
     ] = None
     #: Which of the run's own images to take, where no DATA is given.
-    part: Annotated[own_images.Part | None, arg(help_behavior_hint="(default: test)")] = None
+    part: Annotated[
+        own_images.Part | None,
+        arg(metavar="{train,validation,test}", help_behavior_hint="(default: test)"),
+    ] = None
     network: Annotated[
         str | None,
         arg(

@@ -52,6 +52,8 @@ def main(config: Config) -> int:
         zoo.find(name, config.precision)  # before all else, for a mistyped name
     if run.is_done(config):
         return 0
+    if unused := config.without_effect():
+        print(f"--method {config.method} does not use {', '.join(unused)}")
     weights = source_weights.find(config)
     everywhere, splits = run.prepare(config)
     entry = config.entry()

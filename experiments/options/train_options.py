@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -299,6 +299,15 @@ class Config(RunOptions, Choice):
     def takes_steps(self) -> bool:
         """Whether it trains in steps, each on a batch."""
         return self.entry().takes_steps
+
+    def without_effect(self) -> list[str]:
+        """The options that are not the default, and that the method does not use."""
+        return [
+            flag(field.name)
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+            and not methods.uses(self.method, field.name)
+        ]
 
     def pairs_or_default(self) -> str:
         """The pairs that are given, or the method's default."""

@@ -89,7 +89,9 @@ def train(
             nonlocal seen
             if not seen:
                 bar.unpause()  # so that the estimate leaves the compilation out
-            seen = f"loss {float(info.loss):.3f} acc {float(info.score):.0%}"
+            loss, task = float(info.loss), float(info.task_loss)
+            seen = f"loss {loss:.3f}{f' (task {task:.3f})' if task != loss else ''}"
+            seen += f" acc {float(info.score):.0%}"
             bar.set_postfix_str(f"{seen} best val {best:.1%}", refresh=False)
             bar.update()
 

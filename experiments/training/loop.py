@@ -232,7 +232,7 @@ class Training:
             after = f" after {self._dropped} dropped batches" if self._drop_at_most else ""
             raise RunFailedError(
                 f"{step_info.first_not_finite(info)} in step {self.step} of epoch "
-                f"{self.epoch + 1}{after}"
+                f"{self.epoch + 1}{after}; try a lower --lr"
             )
         self._on_step(self.step - 1, info)
 

@@ -12,15 +12,11 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
-from jax.export import is_symbolic_dim
 from jax.extend.core import Primitive
 from jax.interpreters import ad
 
 from l2t_jax._ops.platform_primitive import define
 from l2t_jax._typing import Array, Size
-
-# Values in a row of the matrix that is summed on a CPU.
-WIDE = 4096
 
 
 def total(x: Array) -> Array:
@@ -48,13 +44,9 @@ def native_total(x: Array, *, shape: tuple[Size, ...]) -> Array:
 
 
 def cpu_total(x: Array, *, shape: tuple[Size, ...]) -> Array:
-    count, channels = math.prod(shape[:-1]), shape[-1]
-    # A vector's product with a narrow matrix reads memory at a fifth of its rate.
-    together = 1
-    while not is_symbolic_dim(count) and together * channels < WIDE and count % (2 * together) == 0:
-        together *= 2
-    ones = jnp.ones(count // together, x.dtype)
-    return (ones @ x.reshape(-1, together * channels)).reshape(together, channels).sum(0)
+    # With two rows alike: a single row's product reads a narrow matrix at a fifth of the speed.
+    ones = jnp.ones((2, math.prod(shape[:-1])), x.dtype)
+    return (ones @ x.reshape(-1, shape[-1]))[0]
 
 
 def native_repeat(channels: Array, *, shape: tuple[Size, ...]) -> Array:

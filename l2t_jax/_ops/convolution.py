@@ -256,9 +256,10 @@ def cpu_conv(images: Array, kernel: Array, *, window: Window) -> Array:
 @on_cpu
 def cpu_spread(outputs: Array, kernel: Array, *, window: Window) -> Array:
     if sees_all(window):
-        columns = outputs.reshape(outputs.shape[0], -1, outputs.shape[3])
-        products = [columns[:, i] @ seen.T for i, seen in enumerate(parts(kernel, window))]
-        return reduce(jnp.add, products).reshape(-1, *window.images, kernel.shape[2])
+        # Transposed, since a product with the transposed part of a kernel is half as fast.
+        columns = outputs.reshape(outputs.shape[0], -1, outputs.shape[3]).transpose(1, 2, 0)
+        products = [seen @ columns[i] for i, seen in enumerate(parts(kernel, window))]
+        return reduce(jnp.add, products).T.reshape(-1, *window.images, kernel.shape[2])
     if is_fast(outputs, window):
         return native_spread(outputs, kernel, window=window, operands=None, precision=None)
     return unshifted(outputs @ kernel.reshape(-1, kernel.shape[3]).T, window)
