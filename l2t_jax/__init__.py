@@ -1,4 +1,17 @@
-"""Learning What and Where to Transfer (Jang et al., ICML 2019) as pure JAX functions."""
+"""Learning What and Where to Transfer (Jang et al., ICML 2019) as pure JAX functions.
+
+Everything is a function of arrays and pytrees: nothing here compiles, reads a file or keeps a state.
+A training method is a `Method`, a pair ``(init, step)``; compile its step with `jax.jit`.
+
+- The method: `l2t`, with meta-networks "what" (`softmax_channels`, …) and "where" (`affine_pairs`,
+  `constant_pairs`, `softmax_pairs`, …), over pairs of layers (`all_pairs`).
+- Its rivals: `l2t_jax.baselines` (`scratch`, `finetune`, `feature_matching`, …).
+- Its pieces: `matching_loss` and what it is made of; `unroll`; the meta-gradients
+  `mixed_meta_gradient`, `low_memory_meta_gradient`, `reverse_meta_gradient` and
+  `finite_difference_meta_gradient`.
+- Networks: a `Network` is a pair of functions too. `l2t_jax.models` has some, `l2t_jax.adapters`
+  takes Linen and NNX modules, `l2t_jax.pytorch` reads PyTorch's weights.
+"""
 
 from l2t_jax import _ynnpack, baselines
 from l2t_jax.affine import Affine
