@@ -1,6 +1,6 @@
 """Learning What and Where to Transfer (Jang et al., ICML 2019) as pure JAX functions.
 
-Everything is a function of arrays and pytrees: nothing here compiles, reads a file or keeps a state.
+All are functions of arrays and pytrees: nothing here compiles, reads a file or keeps a state.
 A training method is a `Method`, a pair ``(init, step)``; compile its step with `jax.jit`.
 
 - The method: `l2t`, with meta-networks "what" (`softmax_channels`, …) and "where" (`affine_pairs`,

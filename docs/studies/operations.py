@@ -2,8 +2,8 @@
 
 python docs/studies/operations.py [BATCH]
 
-VGG-9-BN at 32x32, one core (Linux). XLA's times are those of its profiler's trace, PyTorch's of its own
-profiler. Both add up what ran in so many steps, and divide.
+VGG-9-BN at 32x32, one core (Linux). XLA's times are those of its profiler's trace, PyTorch's of its
+own profiler. Both add up what ran in so many steps, and divide.
 """
 
 from __future__ import annotations
@@ -18,10 +18,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-# On one core, so that an operation's time is its own and not that of handing it to a thread.
-os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false"
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +44,10 @@ IN_TORCH = {
 
 def main(batch: int) -> None:
     """Prints the table."""
+    # On one core, so that an operation's time is its own and not that of handing it to a thread.
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false"
     environment.keep_memory()
     ours = of_xla(batch)
     peer = of_torch(batch)

@@ -95,3 +95,13 @@ def test_balanced_classes_count_alike_and_one_on_average():
     smooth = optax.smooth_labels(jax.nn.one_hot(jnp.array([0]), 3), 0.1)
     wanted = optax.softmax_cross_entropy(logits, smooth).mean()
     assert float(loss(logits, jnp.array([0]))) == pytest.approx(float(wanted), rel=1e-6)
+
+
+def test_options_that_a_method_does_not_use_are_named():
+    for method, given, unused in (
+        ("scratch", {"meta_every": 4, "beta": 2.0, "epochs": 3}, ["--beta", "--meta-every"]),
+        ("probe", {"epochs": 3, "label_smoothing": 0.1}, ["--epochs", "--label-smoothing"]),
+        ("fm", {"beta": 2.0, "pairs": "0-0", "per_class": 5}, []),
+        ("l2t-ww", {"where": "constant", "at_weight": 2.0}, ["--at-weight"]),
+    ):
+        assert sorted(Config(method=method, **given).without_effect()) == unused
