@@ -47,8 +47,11 @@ def test_the_label_is_that_of_the_red_digit():
 
 @pytest.mark.slow
 def test_learned_weights_are_ahead_by_more_than_the_spread():
-    """With half of the demonstration's epochs; two sources that are trained as it trains them."""
-    options = demo.Options(seeds=2, epochs=20)
+    """With two of the demonstration's seeds; two sources that are trained as it trains them.
+
+    After half of the epochs the lead depends on how a program rounds: from 1 to 7 points.
+    """
+    options = demo.Options(seeds=2)
     digits, for_sources = demo.hold_out(load.digits(demo.SIZE), 0.5, seed=0)
     splits = [demo.target_splits(digits, options.per_class, seed) for seed in range(2)]
     sources = demo.train_sources(for_sources)
