@@ -27,7 +27,8 @@ class Confusion(NamedTuple):
 
 def write(path: Path, matrix: np.ndarray, classes: Sequence[str]) -> None:
     """Writes the counts, with the classes' names as heading and as first column."""
-    with path.open("w", encoding="utf-8", newline="") as file:
+    # A folder's name may have bytes that are no text. They are written as they are.
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow([CORNER, *classes])
         table.writerows([name, *map(int, row)] for name, row in zip(classes, matrix, strict=True))
@@ -41,7 +42,7 @@ def read(path: Path) -> Confusion:
       OSError: it cannot be read.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             heading, *rows = csv.reader(file)
         classes = tuple(heading[1:])
         matrix = np.array([[int(number) for number in row[1:]] for row in rows], np.int64)

@@ -36,6 +36,9 @@ def test_the_worst_class_comes_first_with_what_it_is_taken_for(tmp_path):
     found = confusion_file.read(tmp_path / "c.csv")
     assert found.classes == CLASSES
     np.testing.assert_array_equal(found.matrix, matrix)
+    no_text = (*CLASSES[:3], "caf\udce9")  # a folder's name in Latin-1
+    confusion_file.write(tmp_path / "bytes.csv", matrix, no_text)
+    assert confusion_file.read(tmp_path / "bytes.csv").classes == no_text
     with (tmp_path / "c.csv").open(newline="") as file:
         first, *rows = csv.reader(file)
     assert first[1:] == list(CLASSES)
