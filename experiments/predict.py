@@ -110,7 +110,6 @@ def main(options: Options) -> int:
             options.batch_size,
             on_batch=bar.update,
         )
-
     rows = []
     for name, numbers, probabilities in zip(images.names, *found, strict=True):
         row = [name]
