@@ -144,10 +144,13 @@ def _replaced(value: Any) -> Any:
     if isinstance(value, tuple):
         parts = [_replaced(part) for part in value]
         return value if all(a is b for a, b in zip(parts, value, strict=True)) else tuple(parts)
-    if isinstance(value, Jaxpr) and not value.constvars:
+    # First the closed ones: since jax 0.11 both kinds are one class.
+    if not isinstance(value, ClosedJaxpr):
+        if not isinstance(value, Jaxpr) or value.constvars:
+            return value
         replaced = _replaced(ClosedJaxpr(value, ()))
         return replaced.jaxpr if not replaced.consts else value
-    if not isinstance(value, ClosedJaxpr) or not _is_singular(value.jaxpr):
+    if not _is_singular(value.jaxpr) or len(value.consts) != len(value.jaxpr.constvars):
         return value
     shapes = [
         jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
