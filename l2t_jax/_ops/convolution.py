@@ -26,7 +26,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,9 @@ from l2t_jax._typing import Array, Size
 
 # Types for which XLA has fast convolutions on a CPU; for others, such as float64, it has loops.
 FAST_TYPES = ("float32",)
+
+# The order of axes that XLA's CPU back end has fast convolutions for.
+CANONICAL = ("NHWC", "HWIO", "NHWC")
 
 # As `jax.default_matmul_precision` names it; None for the platform's own.
 Precision = str | None
@@ -123,6 +126,38 @@ def convolve(
     return conv_p.bind(images, kernel, window=window, operands=name, precision=precision)
 
 
+def canonical(
+    images: Array,
+    kernel: Array,
+    strides: Sequence[int],
+    padding: Sequence[tuple[Size, Size]],
+    *,
+    dimension_numbers: tuple[str, str, str],
+    **options: Any,
+) -> Array:
+    """`lax.conv_general_dilated`, with its operands' axes in the order of `CANONICAL`.
+
+    XLA brings a convolution's axes into that order by itself, but only at a program's top level.
+    What is left in another order within a `lax.cond`, `lax.scan` or `lax.while_loop` takes up to a
+    hundred times as long.
+    """
+    of_images, of_kernel, of_result = dimension_numbers
+    result = lax.conv_general_dilated(
+        in_order(images, of_images, CANONICAL[0]),
+        in_order(kernel, of_kernel, CANONICAL[1]),
+        strides,
+        padding,
+        dimension_numbers=CANONICAL,
+        **options,
+    )
+    return in_order(result, CANONICAL[2], of_result)
+
+
+def in_order(array: Array, names: str, wanted: str) -> Array:
+    """An array whose axes have these names, with its axes in another order."""
+    return array.transpose([names.index(name) for name in wanted])
+
+
 def native_conv(
     images: Array, kernel: Array, *, window: Window, operands: str | None, precision: Precision
 ) -> Array:
@@ -134,14 +169,20 @@ def native_conv(
         kernel,
         window.strides,
         window.padding,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        dimension_numbers=CANONICAL,
         precision=precision,
         preferred_element_type=wide,
     )
 
 
 def native_spread(
-    outputs: Array, kernel: Array, *, window: Window, operands: str | None, precision: Precision
+    outputs: Array,
+    kernel: Array,
+    *,
+    window: Window,
+    operands: str | None,
+    precision: Precision,
+    convolution: Callable[..., Array] = lax.conv_general_dilated,
 ) -> Array:
     wide, (outputs, kernel) = rounded(operands, outputs, kernel)
     if is_product(window):
@@ -153,7 +194,7 @@ def native_spread(
             window.images, window.size, window.spaced, before, strict=True
         )
     ]
-    return lax.conv_general_dilated(
+    return convolution(
         outputs,
         lax.rev(kernel, (0, 1)),
         (1, 1),
@@ -166,7 +207,13 @@ def native_spread(
 
 
 def native_taps(
-    images: Array, outputs: Array, *, window: Window, operands: str | None, precision: Precision
+    images: Array,
+    outputs: Array,
+    *,
+    window: Window,
+    operands: str | None,
+    precision: Precision,
+    convolution: Callable[..., Array] = lax.conv_general_dilated,
 ) -> Array:
     wide, (images, outputs) = rounded(operands, images, outputs)
     if is_product(window):
@@ -180,7 +227,7 @@ def native_taps(
             window.padding, window.size, window.spaced, window.images, strict=True
         )
     ]
-    return lax.conv_general_dilated(
+    return convolution(
         images,
         outputs,
         (1, 1),
@@ -219,6 +266,9 @@ def sees_all(window: Window) -> bool:
             strict=True,
         )
     )
+
+
+AS_ON_CPU: dict[str, Any] = {"operands": None, "precision": None, "convolution": canonical}
 
 
 def is_fast(array: Array, window: Window) -> bool:
@@ -261,7 +311,7 @@ def cpu_spread(outputs: Array, kernel: Array, *, window: Window) -> Array:
         products = [seen @ columns[i] for i, seen in enumerate(parts(kernel, window))]
         return reduce(jnp.add, products).T.reshape(-1, *window.images, kernel.shape[2])
     if is_fast(outputs, window):
-        return native_spread(outputs, kernel, window=window, operands=None, precision=None)
+        return native_spread(outputs, kernel, **AS_ON_CPU, window=window)
     return unshifted(outputs @ kernel.reshape(-1, kernel.shape[3]).T, window)
 
 
@@ -277,7 +327,7 @@ def cpu_taps(images: Array, outputs: Array, *, window: Window) -> Array:
         ]
         return unparted(products, window)
     if is_fast(images, window):
-        return native_taps(images, outputs, window=window, operands=None, precision=None)
+        return native_taps(images, outputs, **AS_ON_CPU, window=window)
     slices = shifted(images, window)
     product = outputs.reshape(-1, channels).T @ slices.reshape(-1, slices.shape[3])
     return product.T.reshape(*window.size, inputs, channels)
