@@ -162,7 +162,10 @@ def _replaced(value: Any) -> Any:
 def _with_finite_slopes(equation: JaxprEqn, variable: list[bool], operands: list[Any]) -> Array:
     """An elementwise operation's value, with zero for its slopes where they are not finite."""
     name = equation.primitive.name
-    positions = [position for position, flag in enumerate(variable) if flag]
+    # Whole numbers too: since jax 0.11 no rule may close over what is traced.
+    positions = [
+        position for position, atom in enumerate(equation.invars) if not isinstance(atom, Literal)
+    ]
 
     def of(*moving: Array) -> Array:
         given = list(operands)
@@ -194,7 +197,10 @@ def _with_finite_slopes(equation: JaxprEqn, variable: list[bool], operands: list
             finite = jnp.isfinite(slope(which, moving))
             # Chosen before and after, so that nothing gets through in either direction; and no
             # higher derivative gets through to the operands, whose values stay.
-            still = [jnp.where(finite, x, lax.stop_gradient(x)) for x in moving]
+            still = [
+                jnp.where(finite, x, lax.stop_gradient(x)) if variable[position] else x
+                for position, x in zip(positions, moving, strict=True)
+            ]
             change = along(which, still, jnp.where(finite, tangent, 0))
             total += jnp.where(finite, change, 0)
         return result, total

@@ -194,17 +194,20 @@ def low_memory_meta_gradient(
     for step in reversed(range(steps)):
         begin = step - step % spacing
         state = kept[begin // spacing]
+        # The other branch looks at the cotangents, so that neither begins before they are there:
+        # states of all steps, taken anew at once, would wait for them.
+        after = _glance(cotangents.params)
         if step > begin:
-            before = partial(unroll, inner_losses[begin:step], optimizer)
-            state = anew(before, lambda *operands: operands[:2], *state, meta)
+            before = partial(_unrolled, inner_losses[begin:step], optimizer)
+            state = anew(before, _unmoved, *state, meta, after)
         # The optimiser's transpose stands outside, where it works in place. One that is linear in
         # the gradient, such as SGD, does not need it: then this branch is left out of the program.
-        gradient = anew(jax.grad(inner_losses[step]), _no_number, state[0], meta)
+        gradient = anew(partial(_gradient, inner_losses[step]), _no_number, state[0], meta, after)
         transposed_step = transposable_step(optimizer, gradient, state[1], state[0])[2]
         transposed_gradient = partial(
             anew,
             partial(_transposed_along, differentiable[step]),
-            lambda *given: _no_number(given[:2]),
+            lambda *given: _no_number(given[:2], *given),
             state[0],
             meta,
         )
@@ -218,6 +221,37 @@ def _transposed_along(
     return differentiable(params, meta)[1](direction)
 
 
+def _glance(tree: PyTree) -> Array:
+    """A number that is there when all arrays are."""
+    firsts = [jnp.ravel(leaf)[0] for leaf in jax.tree.leaves(tree) if jnp.size(leaf)]
+    return sum(firsts, jnp.zeros(()))
+
+
+def _unrolled(
+    losses: Sequence[Loss],
+    optimizer: optax.GradientTransformation,
+    params: PyTree,
+    opt_state: PyTree,
+    meta: PyTree,
+    after: Array,
+) -> tuple[PyTree, PyTree]:
+    del after
+    return unroll(losses, optimizer, params, opt_state, meta)
+
+
+def _unmoved(
+    params: PyTree, opt_state: PyTree, meta: PyTree, after: Array
+) -> tuple[PyTree, PyTree]:
+    del meta
+    return jax.tree.map(lambda leaf: leaf + after.astype(leaf.dtype), params), opt_state
+
+
+def _gradient(loss: Loss, params: PyTree, meta: PyTree, after: Array) -> PyTree:
+    del after
+    return jax.grad(loss)(params, meta)
+
+
 def _no_number(tree: PyTree, *others: PyTree) -> PyTree:
-    del others
-    return jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), tree)
+    """NaN in the shapes of a tree; it waits for the last of what else is given."""
+    nothing = jnp.ravel(jax.tree.leaves(others)[-1])[0] * jnp.nan
+    return jax.tree.map(lambda leaf: jnp.full_like(leaf, nothing), tree)

@@ -139,3 +139,17 @@ def test_it_imports_only_what_any_accelerator_machine_has():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "[]", result.stdout + result.stderr
+
+
+class HidesLibraryCalls:
+    """A GPU's compiled program, whose products the compiler does not count."""
+
+    def cost_analysis(self):
+        return {"flops": -32.0}
+
+
+def test_a_gpus_products_are_counted_before_they_become_library_calls():
+    lowered = jax.jit(lambda x, y: x @ y).lower(jnp.ones((30, 40)), jnp.ones((40, 50)))
+    exactly = 2 * 30 * 40 * 50 / 1e9
+    assert programs.gflop(lowered, HidesLibraryCalls(), "gpu") == pytest.approx(exactly)
+    assert programs.gflop(lowered, lowered.compile(), "cpu") == pytest.approx(exactly)
