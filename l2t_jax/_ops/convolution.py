@@ -319,13 +319,16 @@ def cpu_spread(outputs: Array, kernel: Array, *, window: Window) -> Array:
 def cpu_taps(images: Array, outputs: Array, *, window: Window) -> Array:
     inputs, channels = images.shape[3], outputs.shape[3]
     if sees_all(window):
-        flat = flattened(images).T
-        columns = outputs.reshape(outputs.shape[0], -1, channels)
-        products = [
-            (flat @ columns[:, i]).reshape(*window.images, inputs, channels)
-            for i in range(columns.shape[1])
+        rows, columns = images.transpose(1, 2, 3, 0), outputs.transpose(1, 2, 0, 3)
+        zero = jnp.zeros((inputs, channels), images.dtype)
+        blocks = [
+            jnp.concatenate([rows[seen] for seen, _ in pairs], axis=1)
+            @ jnp.concatenate([columns[position] for _, position in pairs])
+            if pairs
+            else zero
+            for pairs in seen_through(window)
         ]
-        return unparted(products, window)
+        return jnp.stack(blocks).reshape(*window.size, inputs, channels)
     if is_fast(images, window):
         return native_taps(images, outputs, **AS_ON_CPU, window=window)
     slices = shifted(images, window)
@@ -357,17 +360,22 @@ def parts(kernel: Array, window: Window) -> Iterator[Array]:
         yield part.reshape(-1, kernel.shape[3])
 
 
-def unparted(products: Sequence[Array], window: Window) -> Array:
-    """The transpose of `parts`: a kernel from its parts ``[H, W, I, O]``, summed."""
-    zero = jnp.zeros((), products[0].dtype)
-    placed = []
-    for part, corner in zip(products, corners(window), strict=True):
-        edges = [
-            (first, size - first - image, 0)
-            for first, size, image in zip(corner, window.size, window.images, strict=True)
+def seen_through(window: Window) -> Iterator[list[tuple[tuple[int, ...], tuple[int, ...]]]]:
+    """For each tap of the kernel, which position of the map each output sees through it."""
+    outputs = list(itertools.product(*(range(count) for count in window.outputs)))
+    for tap in itertools.product(*(range(count) for count in window.size)):
+        pairs = [
+            (
+                tuple(a - b for a, b in zip(tap, corner, strict=True)),
+                output,
+            )
+            for output, corner in zip(outputs, corners(window), strict=True)
         ]
-        placed.append(lax.pad(part, zero, (*edges, (0, 0, 0), (0, 0, 0))))
-    return reduce(jnp.add, placed)
+        yield [
+            (seen, output)
+            for seen, output in pairs
+            if all(0 <= place < size for place, size in zip(seen, window.images, strict=True))
+        ]
 
 
 def shifted(images: Array, window: Window) -> Array:
