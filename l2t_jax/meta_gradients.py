@@ -8,9 +8,10 @@ the meta-parameters φ are to reduce an outer loss of the last ``θ``. Every `Me
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -186,7 +187,7 @@ def low_memory_meta_gradient(
     for begin in range(0, steps, spacing):
         kept.append((params, opt_state))
         losses = inner_losses[begin : begin + spacing]
-        params, opt_state = unroll(losses, optimizer, params, opt_state, meta)
+        params, opt_state = _looped(losses, optimizer, params, opt_state, meta)
     value, cotangents = outer_cotangents(outer_loss, params, opt_state, meta)
     # What is taken anew stands in a branch, or the compiler would see that it has it already, and
     # keep it. The other one is for an outer loss that is no number: then neither is its gradient.
@@ -198,7 +199,7 @@ def low_memory_meta_gradient(
         # states of all steps, taken anew at once, would wait for them.
         after = _glance(cotangents.params)
         if step > begin:
-            before = partial(_unrolled, inner_losses[begin:step], optimizer)
+            before = partial(_looped, inner_losses[begin:step], optimizer)
             state = anew(before, _unmoved, *state, meta, after)
         # The optimiser's transpose stands outside, where it works in place. One that is linear in
         # the gradient, such as SGD, does not need it: then this branch is left out of the program.
@@ -227,16 +228,28 @@ def _glance(tree: PyTree) -> Array:
     return sum(firsts, jnp.zeros(()))
 
 
-def _unrolled(
+def _looped(
     losses: Sequence[Loss],
     optimizer: optax.GradientTransformation,
     params: PyTree,
     opt_state: PyTree,
     meta: PyTree,
-    after: Array,
+    *after: Array,
 ) -> tuple[PyTree, PyTree]:
+    """As `unroll`, with a loop over equal steps: XLA would keep the gradients of all of them."""
     del after
-    return unroll(losses, optimizer, params, opt_state, meta)
+    state = params, opt_state
+    for _, equal in itertools.groupby(losses, id):
+        repeated = list(equal)
+
+        def step(_: Any, state: tuple[PyTree, PyTree], loss: Loss = repeated[0]) -> Any:
+            return unroll([loss], optimizer, *state, meta)
+
+        if jax.eval_shape(partial(step, 0), state) == jax.eval_shape(lambda state: state, state):
+            state = lax.fori_loop(0, len(repeated), step, state)
+        else:  # an optimiser whose state changes its type
+            state = unroll(repeated, optimizer, *state, meta)
+    return state
 
 
 def _unmoved(

@@ -155,3 +155,31 @@ def test_low_memory_has_one_bound_for_any_number_of_steps(optimizer):
     few, many = (temporaries(low_memory_meta_gradient, steps) for steps in (3, 9))
     assert many < 1.05 * few
     assert many < 0.5 * temporaries(mixed_meta_gradient, 9)
+
+
+@pytest.mark.slow
+def test_low_memory_does_not_keep_what_it_takes_anew():
+    """Where states are all there is: three kept ones, one taken anew, and what works on them."""
+    optimizer = optax.sgd(0.1, momentum=0.9)
+    params = [jax.ShapeDtypeStruct((64, 64), jnp.float64)] * 6
+    inputs, meta = jax.ShapeDtypeStruct((8, 64), jnp.float64), jnp.ones(())
+    opt_state = jax.eval_shape(optimizer.init, params)
+
+    def temporaries(steps):
+        def gradient(params, opt_state, inputs):
+            def loss(params, meta):
+                activations = inputs
+                for matrix in params:
+                    activations = jnp.tanh(activations @ matrix)
+                return meta * jnp.mean(jnp.square(activations))
+
+            return low_memory_meta_gradient(
+                loss, [loss] * steps, optimizer, params, opt_state, meta
+            )
+
+        program = jax.jit(gradient).lower(params, opt_state, inputs).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    few, many = temporaries(9), temporaries(24)
+    assert many < 1.02 * few
+    assert many < 5 * 2 * 6 * 64 * 64 * 8
