@@ -114,7 +114,9 @@ def test_every_optimizer_in_every_mode(name, dtype):
         after, found = jax.tree.map(np.float32, gradients(params, weights))
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after, found)))
         (value, reverse), *others = found
-        scale = max(np.abs(reverse).max(), 1e-6)
+        # With MultiSteps it is 1e-9 in float64 (Adam's first step hardly depends on how long its
+        # gradient is), and in float32 no mode has a right digit of that.
+        scale = max(np.abs(reverse).max(), 1e-5)
         for other, gradient in others:
             np.testing.assert_allclose(other, value, rtol=FIT[dtype])
             assert np.abs(gradient - reverse).max() <= FIT[dtype] * scale
