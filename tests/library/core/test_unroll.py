@@ -129,57 +129,46 @@ def test_no_steps_leave_the_outer_loss_as_it_is(mode):
     np.testing.assert_allclose(gradient["decay"], 0.0)
 
 
+def temporaries(mode, steps, optimizer, width, rows):
+    """Bytes of a meta-gradient through steps of a network of six layers, by the compiler."""
+    params = [jax.ShapeDtypeStruct((width, width), jnp.float64)] * 6
+    inputs, meta = jax.ShapeDtypeStruct((rows, width), jnp.float64), jnp.ones(())
+
+    def gradient(params, opt_state, inputs):
+        def loss(params, meta):
+            activations = inputs
+            for matrix in params:
+                activations = jnp.tanh(activations @ matrix)
+            return meta * jnp.mean(jnp.square(activations))
+
+        return mode(loss, [loss] * steps, optimizer, params, opt_state, meta)
+
+    opt_state = jax.eval_shape(optimizer.init, params)
+    program = jax.jit(gradient).lower(params, opt_state, inputs).compile()
+    return program.memory_analysis().temp_size_in_bytes
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer", [optax.sgd(0.1, momentum=0.9), optax.adam(0.1, eps_root=1e-8)]
 )
 def test_low_memory_has_one_bound_for_any_number_of_steps(optimizer):
-    """By the compiler's count: three states are kept, and one step's activations exist."""
-    params = [jax.ShapeDtypeStruct((16, 16), jnp.float64)] * 6
-    inputs, meta = jax.ShapeDtypeStruct((4096, 16), jnp.float64), jnp.ones(())
-
-    def temporaries(mode, steps):
-        def gradient(params, opt_state, inputs):
-            def loss(params, meta):
-                activations = inputs
-                for matrix in params:
-                    activations = jnp.tanh(activations @ matrix)
-                return meta * jnp.mean(jnp.square(activations))
-
-            return mode(loss, [loss] * steps, optimizer, params, opt_state, meta)
-
-        opt_state = jax.eval_shape(optimizer.init, params)
-        program = jax.jit(gradient).lower(params, opt_state, inputs).compile()
-        return program.memory_analysis().temp_size_in_bytes
-
-    few, many = (temporaries(low_memory_meta_gradient, steps) for steps in (3, 9))
+    """Three states are kept, and one step's activations exist."""
+    few, many = (
+        temporaries(low_memory_meta_gradient, steps, optimizer, width=16, rows=4096)
+        for steps in (3, 9)
+    )
     assert many < 1.05 * few
-    assert many < 0.5 * temporaries(mixed_meta_gradient, 9)
+    assert many < 0.5 * temporaries(mixed_meta_gradient, 9, optimizer, width=16, rows=4096)
 
 
 @pytest.mark.slow
 def test_low_memory_does_not_keep_what_it_takes_anew():
     """Where states are all there is: three kept ones, one taken anew, and what works on them."""
     optimizer = optax.sgd(0.1, momentum=0.9)
-    params = [jax.ShapeDtypeStruct((64, 64), jnp.float64)] * 6
-    inputs, meta = jax.ShapeDtypeStruct((8, 64), jnp.float64), jnp.ones(())
-    opt_state = jax.eval_shape(optimizer.init, params)
-
-    def temporaries(steps):
-        def gradient(params, opt_state, inputs):
-            def loss(params, meta):
-                activations = inputs
-                for matrix in params:
-                    activations = jnp.tanh(activations @ matrix)
-                return meta * jnp.mean(jnp.square(activations))
-
-            return low_memory_meta_gradient(
-                loss, [loss] * steps, optimizer, params, opt_state, meta
-            )
-
-        program = jax.jit(gradient).lower(params, opt_state, inputs).compile()
-        return program.memory_analysis().temp_size_in_bytes
-
-    few, many = temporaries(9), temporaries(24)
+    few, many = (
+        temporaries(low_memory_meta_gradient, steps, optimizer, width=64, rows=8)
+        for steps in (9, 24)
+    )
     assert many < 1.02 * few
     assert many < 5 * 2 * 6 * 64 * 64 * 8
