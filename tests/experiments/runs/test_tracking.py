@@ -174,6 +174,7 @@ def test_a_run_is_bit_for_bit_the_same_with_and_without(
     monkeypatch.setattr(Wandb, "fail", 2)
     words = ["train", "--data", "digits", "--image-size", "8", "--target", "resnet8"]
     words += ["--batch-size", "40", "--epochs", "3", "--per-class", "10", "--method", "l2t-ww"]
+    words += ["--pairs", "2-2,1-0", "--unroll-steps", "1"]
     words += ["--source", "resnet8", "--source-weights", str(resnet8_weights), "--run-dir"]
     with_log, without = tmp_path / "with", tmp_path / "without"
     interrupt(4, signal.SIGTERM)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from l2t_jax import Network, Variables, output_shapes
-from l2t_jax._ops import convolution, pooling
+from l2t_jax._ops import convolution, cpu_convolution, native_convolution, pooling
 from l2t_jax._ops.channel_sums import repeat, total
+from l2t_jax._ops.window import Window
 from l2t_jax.models import cifar_resnet, imagenet_resnet, vgg
 from l2t_jax.models.layers import BatchNorm
 from l2t_jax.pytorch import from_torch, to_torch, torch_names
@@ -93,7 +94,7 @@ def test_initialisation_is_the_published_one():
 def test_every_form_and_derivative_of_a_convolution_is_jaxs_own(
     size, kernel, stride, fast_types, monkeypatch
 ):
-    monkeypatch.setattr(convolution, "FAST_TYPES", fast_types)
+    monkeypatch.setattr(cpu_convolution, "FAST_TYPES", fast_types)
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.standard_normal((6, size, size, 3)))
     w = jnp.asarray(rng.standard_normal((kernel, kernel, 3, 4)))
@@ -142,7 +143,7 @@ def test_rounded_operands_give_wide_results_in_every_form(stride):
         )
     )
     padding = [(1, 1), (1, 1)]
-    window = convolution.Window((2, 2), (stride, stride), ((1, 1), (1, 1)), (5, 5))
+    window = Window((2, 2), (stride, stride), ((1, 1), (1, 1)), (5, 5))
 
     def rounded(array):
         return np.asarray(array.astype(jnp.bfloat16), np.float64)
@@ -159,9 +160,10 @@ def test_rounded_operands_give_wide_results_in_every_form(stride):
         "taps": ((x, y), back(rounded(y))[1]),
     }
     for name, (operands, expected) in forms.items():
-        for platform in ("native", "cpu"):
+        for function in (f"native_{name}", f"cpu_{name}"):
+            module = native_convolution if function.startswith("native") else cpu_convolution
             form = partial(
-                getattr(convolution, f"{platform}_{name}"),
+                getattr(module, function),
                 window=window,
                 operands="bfloat16",
                 precision=None,
