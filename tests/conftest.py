@@ -1,5 +1,6 @@
 """Strict settings for every test, and the paths of what is kept outside the repository."""
 
+import importlib.util
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -14,20 +15,20 @@ import pytest
 # What one test compiles, no other test and no process that it starts compiles again.
 compiled_programs.keep()
 
-ROOT = Path(__file__).parents[1]
-
 # Shape annotations of the library are checked in every call; this has to come before its import.
 # Not in what reads a pickle step by step: a hostile file has a million of them.
 assert "l2t_jax" not in sys.modules
+(FOLDER,) = importlib.util.find_spec("l2t_jax").submodule_search_locations
 CHECKED = [
-    ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for path in (ROOT / "l2t_jax").rglob("*.py")
+    ".".join(path.relative_to(Path(FOLDER).parent).with_suffix("").parts)
+    for path in Path(FOLDER).rglob("*.py")
     if path.stem not in ("__init__", "pickles")
 ]
 HOOK = jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 
 jax.config.update("jax_enable_x64", True)
 
+ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests"
 DATA, HELPERS = TESTS / "data", TESTS / "helpers"
 SHARED = ROOT.parent / "shared"

@@ -33,8 +33,10 @@ def test_the_demo_shows_that_learned_weights_are_ahead_by_more_than_the_spread(t
         name, accuracy = (cell.strip() for cell in line.split("|")[1:3])
         rows[name] = [float(number) for number in accuracy.split("±")]
     assert [*rows] == ["scratch", "fm", "l2t-ww", "fm, red source", "probe", "finetune"]
+    assert all(0 < mean < 100 for mean, _ in rows.values())
     (fm, of_fm), (learned, of_learned) = rows["fm"], rows["l2t-ww"]
-    assert learned - fm > max(of_fm, of_learned, 3.0), rows
+    # A tenth more, as the table is rounded.
+    assert learned - fm > max(of_fm, of_learned, 3.0) + 0.1, rows
     assert rows["fm, red source"][0] > fm + 3.0, rows
     written = {path.name for path in (tmp_path / "demo").iterdir()}
     assert written == {"table.md", "pictures.png", "lambda.png", "matching.png"}

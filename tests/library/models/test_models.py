@@ -160,10 +160,9 @@ def test_rounded_operands_give_wide_results_in_every_form(stride):
         "taps": ((x, y), back(rounded(y))[1]),
     }
     for name, (operands, expected) in forms.items():
-        for function in (f"native_{name}", f"cpu_{name}"):
-            module = native_convolution if function.startswith("native") else cpu_convolution
+        for platform, module in (("native", native_convolution), ("cpu", cpu_convolution)):
             form = partial(
-                getattr(module, function),
+                getattr(module, f"{platform}_{name}"),
                 window=window,
                 operands="bfloat16",
                 precision=None,
