@@ -68,21 +68,24 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, shape, dtype)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, dtype)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, dtype)
+        # Everything is relative to a constant near the mean, so that the difference of squares
+        # below keeps its digits. The two sums, and those of each derivative, do not wait for each
+        # other: devices that share a batch reduce them in one message.
+        near = lax.stop_gradient(running_mean.value)
+        moved = x - repeat(near, x.shape)
         if train:
             count = math.prod(x.shape[:-1])
-            mean = total(x) / count
-            centred = x - repeat(mean, x.shape)
-            var = total(centred * centred) / count
+            mean = total(moved) / count
+            var = jnp.maximum(total(moved * moved) / count - mean * mean, 0)
             for running, value in (
-                (running_mean, mean),
+                (running_mean, near + mean),
                 (running_var, var * unbiased(count, dtype)),
             ):
                 running.value += self.momentum * (value - running.value)
         else:
-            var = running_var.value
-            centred = x - repeat(running_mean.value, x.shape)
-        factor = repeat(lax.rsqrt(var + self.epsilon) * scale, x.shape)
-        return centred * factor + repeat(bias, x.shape)
+            mean, var = running_mean.value - near, running_var.value
+        factor = lax.rsqrt(var + self.epsilon) * scale
+        return moved * repeat(factor, x.shape) + repeat(bias - mean * factor, x.shape)
 
 
 def unbiased(count: Size, dtype: DTypeLike) -> float | Array:

@@ -278,6 +278,34 @@ def test_batch_norm_keeps_pytorchs_running_statistics():
     np.testing.assert_allclose(y.reshape(-1, 4), expected, rtol=1e-10)
 
 
+def test_batch_norm_keeps_its_digits_where_the_mean_is_far_from_zero():
+    x = np.random.default_rng(0).standard_normal((64, 4, 4, 12)) + 30
+    x[..., 2:] = np.linspace(30, 36, 10)
+    norm, flat = BatchNorm(), x.reshape(-1, 12)
+    like = norm.init(KEY, jnp.asarray(x, jnp.float32), True)
+
+    def normalised(near):
+        stats = {"mean": jnp.float32(near) * jnp.ones(12, jnp.float32), "var": jnp.ones(12)}
+        variables = {"params": like["params"], "batch_stats": stats}
+        images = jnp.asarray(x, jnp.float32)
+        y, back = jax.vjp(
+            lambda images: norm.apply(variables, images, True, mutable=["batch_stats"])[0], images
+        )
+        return y.reshape(-1, 12), back(y**2)[0].reshape(-1, 12)
+
+    y = (flat - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-5)
+    g = y**2
+    slope = (g - g.mean(0) - y * (g * y).mean(0)) / np.sqrt(flat.var(0) + 1e-5)
+    # After some steps the running mean is near: float32 has its digits.
+    for ours, exact in zip(normalised(29), (y, slope), strict=True):
+        np.testing.assert_allclose(ours[:, :2], exact[:, :2], atol=1e-4)
+    # At the first step it is zero: 30² takes three of them, and channels of one value make no
+    # nan, where their variance comes out below zero.
+    for ours, exact in zip(normalised(0), (y, slope), strict=True):
+        assert np.all(np.isfinite(ours))
+        np.testing.assert_allclose(ours[:, :2], exact[:, :2], rtol=5e-3, atol=5e-3)
+
+
 def test_dropout_draws_from_a_key_in_the_model_state():
     network = vgg(11, 7, batch_norm=False)
     images = jax.random.normal(KEY, (2, 32, 32, 3), jnp.float32)
