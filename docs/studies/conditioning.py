@@ -275,7 +275,7 @@ def main() -> None:
     parser.add_argument("--averaged", type=int, default=8, help="how many batches and copies")
     parser.add_argument("--quick", action="store_true", help="compile in a third of the time")
     parser.add_argument("--short", action="store_true", help="no perturbations and no cures")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     if args.stage == "table":
         table(args.folder)
