@@ -51,6 +51,8 @@ class Options:
     #: - fm:pairs=one-to-one
     #: - l2t-ww:where=constant,beta=1
     #: - "fm:source=resnet32 resnet20" (in quotes, because the value has a blank).
+    #: - fm:weights-from=l2t-ww: with the weights that the comparison's l2t-ww has found with the
+    #:   same seed and images.
     methods: Annotated[tuple[str, ...], arg(metavar="METHOD[:OPTION=VALUE,...] ...")]
     #: Tasks of the paper, as l2t train --help lists them. With none, give --data after --.
     tasks: Annotated[
@@ -108,7 +110,14 @@ def main(options: Options, start: Start = processes.Process) -> int:
     )
     progress = Progress(left, options.jobs, start)
     try:
-        processes.work_off(left, options.jobs, progress.begin, progress.end)
+        searches: dict[Path | None, Run] = {run.folder: run for run in left}
+        processes.work_off(
+            left,
+            options.jobs,
+            progress.begin,
+            progress.end,
+            needs=lambda run: searches.get(run.config.weights_from),
+        )
     except KeyboardInterrupt:
         print(f"interrupted: {progress.summary()}\nRepeat the command to resume.", flush=True)
         return 130

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -32,6 +32,9 @@ RESERVED = {
         "each run of a comparison has one process; leave it out",
     ),
 }
+
+# What a run with found weights has in common with the run that has found them.
+MATCHED = ("source", "source_weights", "target", "source_scale", "pairs")
 
 
 class Run(NamedTuple):
@@ -92,14 +95,22 @@ def expand(
     configs = {
         (task, method): configure(method, task, common) for task, method in product(chosen, methods)
     }
-    runs = []
-    numbers: list[int | None] = [*sorted(per_class)] or [None]
-    for number, seed, task, method in product(numbers, seeds, chosen, methods):
+    searches = {
+        (task, method): search_of(method, {other: configs[task, other] for other in methods})
+        for task, method in configs
+    }
+
+    def run(number: int | None, seed: int, task: str | None, method: str) -> Run:
         config = replace(configs[task, method], seed=seed, per_class=number)
         folder = out / run_name(config, method)
+        if (search := searches[task, method]) is not None:
+            config = replace(config, weights_from=run(number, seed, task, search).folder)
         config = replace(config, run_dir=folder)
         config.check()
-        runs.append(Run(method, config, folder))
+        return Run(method, config, folder)
+
+    numbers: list[int | None] = [*sorted(per_class)] or [None]
+    runs = [run(*choice) for choice in product(numbers, seeds, chosen, methods)]
     check_distinct(runs)
     return runs
 
@@ -172,6 +183,41 @@ def configure(text: str, task: str | None, common: Sequence[str]) -> Config:
         raise ValueError(f"--methods {text}{where}: {error}") from None
     config.check_weights()
     return config
+
+
+def search_of(method: str, configs: Mapping[str, Config]) -> str | None:
+    """The method of a comparison whose runs find the weights of another one's.
+
+    Args:
+      method: the other one, such as ``fm:weights-from=l2t-ww``.
+      configs: the options of all methods.
+
+    Returns:
+      The method as it was given, such as ``l2t-ww:epochs=50``; None if the weights are those of a
+      folder, or equal.
+
+    Raises:
+      ValueError: several methods have that name or none, or it has other networks or pairs.
+    """
+    config = configs[method]
+    name = str(config.weights_from)
+    if name not in METHODS:
+        return None
+    found = [other for other in configs if configs[other].method == name]
+    if len(found) != 1 or not METHODS[name].learns:
+        raise ValueError(
+            f"--methods {method}: weights-from must be the folder of a run, or l2t-w or l2t-ww if "
+            f"--methods has it once (got {name}, and --methods {' '.join(configs)})"
+        )
+    search = configs[found[0]]
+    for option in MATCHED:
+        values = getattr(search, option), getattr(config, option)
+        if values[0] != values[1] and values[1] is not None:
+            raise ValueError(
+                f"--methods {method}: {option.replace('_', '-')} must be that of {found[0]} (got "
+                f"{values[1]} and {values[0] or 'none'})"
+            )
+    return found[0]
 
 
 def run_name(config: Config, method: str) -> str:

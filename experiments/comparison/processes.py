@@ -9,7 +9,6 @@ import shlex
 import signal
 import subprocess
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
@@ -97,25 +96,32 @@ def work_off(
     at_once: int,
     begin: Callable[[Job], Child | None],
     end: Callable[[Job, int], None],
+    needs: Callable[[Job], Job | None] = lambda job: None,
 ) -> None:
     """Runs processes until all jobs are done; whatever is raised, no process is left running.
 
     Args:
-      jobs: what to do, in this order.
+      jobs: what to do, in this order as far as ``needs`` allows.
       at_once: how many processes may run at once.
       begin: starts a job's process; returns None if there is nothing to do.
       end: is called with a job whose process has ended, and its exit code.
+      needs: a job that must have ended before this one begins.
 
     Raises:
       KeyboardInterrupt: Ctrl-C, SIGTERM, or the terminal was closed.
     """
-    waiting = deque(jobs)
+    waiting = list(jobs)
     working: list[tuple[Job, Child]] = []
+
+    def next_job() -> Job | None:
+        ahead = [*waiting, *(job for job, _ in working)]
+        return next((job for job in waiting if needs(job) not in ahead), None)
+
     with signals.collected() as received:
         try:
             while waiting or working:
-                while waiting and len(working) < at_once and not received:
-                    job = waiting.popleft()
+                while len(working) < at_once and not received and (job := next_job()) is not None:
+                    waiting.remove(job)
                     if (child := begin(job)) is not None:
                         working.append((job, child))
                 codes = [child.poll() for _, child in working]

@@ -120,7 +120,61 @@ def test_methods_that_go_on_with_the_source_leave_the_others_target(weights, tmp
     assert alone.target == "resnet14"
 
 
+def test_found_weights_are_those_of_the_search_with_the_same_seed_and_images(weights, tmp_path):
+    common = ["--source-weights", weights, "--preset", "recommended", "--epochs", "200"]
+    search = "l2t-ww:epochs=50,where=exponential"
+    methods = ["fm", "fm:weights-from=l2t-ww,beta=24", search]
+    runs = grid.expand(methods, [], [0, 1], [9, 5], common, tmp_path)
+    for equal, found, searched in zip(runs[::3], runs[1::3], runs[2::3], strict=True):
+        assert equal.config.weights_from is None
+        assert found.config.weights_from == searched.folder
+        assert (found.config.epochs, searched.config.epochs) == (200, 50)
+        both = [(r.config.seed, r.config.per_class) for r in (found, searched)]
+        assert both[0] == both[1]
+        assert cli.parse(Config, "l2t train", cli.arguments(found.config)) == found.config
+
+
+@pytest.mark.parametrize(("jobs", "before"), [(1, 0), (3, 0), (2, 1)])
+def test_a_run_waits_for_the_one_whose_weights_it_takes(jobs, before, weights, tmp_path):
+    line = ["--methods", "fm:weights-from=l2t-ww", "l2t-ww", "scratch", "--out", tmp_path]
+    after = ["--jobs", jobs, "--", "--source-weights", weights]
+    if before:
+        search = ["--methods", "l2t-ww", "--out", tmp_path, "--seeds", 0]
+        assert run(*search, *after, start=Fake()) == 0
+    fake = Fake()
+
+    def start(command, log, environment):
+        config = cli.parse(Config, "l2t train", command[3:])
+        if config.weights_from is not None:
+            assert (config.weights_from / "result.json").exists()
+        return fake(command, log, environment)
+
+    assert run(*line, "--seeds", 0, 1, *after, start=start) == 0
+    assert len(fake.started) == 6 - before
+    assert fake.most == min(jobs, 3)
+
+
 BAD = [
+    (
+        "--methods fm:weights-from=l2t-ww -- --source-weights WEIGHTS",
+        "--methods fm:weights-from=l2t-ww: weights-from must be … once (got l2t-ww",
+    ),
+    (
+        "--methods fm:weights-from=at at -- --source-weights WEIGHTS",
+        "weights-from must be … (got at",
+    ),
+    (
+        "--methods fm:weights-from=l2t-ww l2t-ww l2t-ww:beta=2 -- --source-weights WEIGHTS",
+        "weights-from must be … once (got l2t-ww",
+    ),
+    (
+        "--methods fm:weights-from=l2t-ww l2t-ww:source-scale=standard -- --source-weights WEIGHTS",
+        "source-scale must be that of l2t-ww:source-scale=standard (got as-is and standard)",
+    ),
+    (
+        "--methods fm:weights-from=l2t-ww,pairs=single l2t-ww -- --source-weights WEIGHTS",
+        "pairs must be that of l2t-ww (got single and none)",
+    ),
     ("--methods scratch --jobs 0", "--jobs must be … (got 0)"),
     ("--methods", "--methods"),
     ("--methods scratch --seeds", "--seeds must … (got none)"),
@@ -168,9 +222,10 @@ def test_what_all_runs_are_given_reaches_those_that_use_it(weights):
 
 
 @pytest.mark.parametrize(("line", "message"), BAD)
-def test_bad_input_is_told_before_anything_starts(line, message, tmp_path, capsys):
+def test_bad_input_is_told_before_anything_starts(line, message, weights, tmp_path, capsys):
     fake = Fake()
-    assert run("--out", tmp_path / "out", *line.split(), start=fake) == 2
+    words = [weights if word == "WEIGHTS" else word for word in line.split()]
+    assert run("--out", tmp_path / "out", *words, start=fake) == 2
     error = capsys.readouterr().err
     assert error.startswith("compare: error: ")
     assert error.count("\n") == 1
