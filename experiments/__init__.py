@@ -3,3 +3,4 @@
 from .system import environment
 
 environment.keep_memory()
+environment.divide_loops()

@@ -1,20 +1,24 @@
 """Where a plain training step's time goes on a CPU, operation by operation, beside PyTorch.
 
-python docs/studies/operations.py [BATCH]
+python docs/studies/operations.py [BATCH] [CORES]
 
-VGG-9-BN at 32x32, one core (Linux). XLA's times are those of its profiler's trace, PyTorch's of its
-own profiler. Both add up what ran in so many steps, and divide.
+VGG-9-BN at 32x32, on one core unless told otherwise (Linux). XLA's times are those of its
+profiler's trace, PyTorch's of its own profiler. Both add up what ran in so many steps, and divide.
+
+With several cores XLA hands convolutions to threads and traces when they were handed over. They get
+the time in which no other operation was at work.
 """
 
 from __future__ import annotations
 
+import argparse
 import collections
 import gzip
 import json
 import os
 import re
-import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,36 +33,41 @@ from l2t_jax.models import vgg
 
 STEPS = 8
 KINDS = (
-    *("convolution", "convolution, by images", "convolution, by kernel"),
+    *("convolution", "convolution, both derivatives"),
     *("layout of the convolution by kernel", "products on 2x2 maps and classifier"),
     *("sums over all but the channels", "pooling", "batch norm, ReLU and all else"),
 )
-# PyTorch's operations, by the same kinds. Its convolution_backward has both derivatives.
+# PyTorch's operations, by the same kinds.
 IN_TORCH = {
     "mkldnn_convolution": KINDS[0],
     "convolution_backward": KINDS[1],
-    **dict.fromkeys(("addmm", "mm"), KINDS[4]),
-    **dict.fromkeys(("max_pool2d_with_indices", "max_pool2d_with_indices_backward"), KINDS[6]),
+    **dict.fromkeys(("addmm", "mm"), KINDS[3]),
+    **dict.fromkeys(("max_pool2d_with_indices", "max_pool2d_with_indices_backward"), KINDS[5]),
 }
 
 
-def main(batch: int) -> None:
+def main(batch: int, cores: int) -> None:
     """Prints the table."""
-    # On one core, so that an operation's time is its own and not that of handing it to a thread.
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    flags = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false"
+    if cores == 1:
+        # So that an operation's time is its own and not that of handing it to a thread.
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false"
     environment.keep_memory()
-    ours = of_xla(batch)
-    peer = of_torch(batch)
-    print(f"batch {batch}, one core, ms a step\n")
+    ours = of_xla(batch, cores)
+    peer = of_torch(batch, cores)
+    kinds: tuple[str, ...] = KINDS
+    if cores > 1:
+        peer[KINDS[0]] += peer.pop(KINDS[1])
+        kinds = (KINDS[0], *KINDS[2:])
+    print(f"batch {batch}, {cores} core{'s' * (cores > 1)}, ms a step\n")
     print("| operation | here | PyTorch |\n|---|---:|---:|")
-    for kind in KINDS:
+    for kind in kinds:
         print(f"| {kind} | {ours[kind]:.1f} | {peer[kind]:.1f} |")
     print(f"| in all | {sum(ours.values()):.1f} | {sum(peer.values()):.1f} |")
 
 
-def of_xla(batch: int) -> collections.Counter[str]:
+def of_xla(batch: int, cores: int) -> collections.Counter[str]:
     """Milliseconds a step by kind of operation."""
     network = vgg(9, classes=10)
     key = jax.random.key(0)
@@ -75,11 +84,26 @@ def of_xla(batch: int) -> collections.Counter[str]:
 
     run()
     described = operations(step.as_text())
-    totals: collections.Counter[str] = collections.Counter()
-    for name, duration in traced(run):
+    found, seconds = traced(run)
+    spans: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
+    for name, begin, duration in found:
         if name in described:
-            totals[kind_of(*described[name])] += duration / STEPS / 1e3
-    return totals
+            spans[kind_of(*described[name])].append((begin, begin + duration))
+    totals = collections.Counter({kind: covered(of_kind) for kind, of_kind in spans.items()})
+    if cores > 1:
+        others = covered([span for kind in KINDS[2:] for span in spans[kind]])
+        totals = collections.Counter({kind: totals[kind] for kind in KINDS[2:]})
+        totals[KINDS[0]] = 1e6 * seconds - others
+    return collections.Counter({kind: total / STEPS / 1e3 for kind, total in totals.items()})
+
+
+def covered(spans: list[tuple[float, float]]) -> float:
+    """The length of all spans together, where several overlap once."""
+    total, reached = 0.0, 0.0
+    for begin, end in sorted(spans):
+        total += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return total
 
 
 def operations(program: str) -> dict[str, tuple[str, str, str]]:
@@ -96,36 +120,37 @@ def kind_of(shape: str, operation: str, source: str) -> str:
     """The kind of an operation, from what the compiler says about it."""
     opcode = operation.split()[0]
     if opcode == "convolution":
-        if "conv_general_dilated" not in source:
-            return KINDS[2]
         return KINDS[1] if "transpose(" in source else KINDS[0]
     if opcode == "dot":
-        return KINDS[5] if shape.startswith("f32[2,") else KINDS[4]
+        return KINDS[4] if shape.startswith("f32[2,") else KINDS[3]
     if "transpose" in operation or opcode == "copy":
-        return KINDS[3]
+        return KINDS[2]
     if re.search(r"/(max|pad|reduce_max|reduce_window\w*)$", source):
-        return KINDS[6]
-    return KINDS[7]
+        return KINDS[5]
+    return KINDS[6]
 
 
-def traced(run: Callable[[], None]) -> list[tuple[str, float]]:
-    """Name and microseconds of all that a run traces."""
+def traced(run: Callable[[], None]) -> tuple[list[tuple[str, float, float]], float]:
+    """Name, begin and duration in microseconds of all that a run traces; and its seconds."""
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder, create_perfetto_trace=True):
+            begin = time.perf_counter()
             run()
+            seconds = time.perf_counter() - begin
         (path,) = Path(folder).rglob("perfetto_trace.json.gz")
         events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
-    return [(event["name"], event["dur"]) for event in events if event.get("ph") == "X"]
+    found = [event for event in events if event.get("ph") == "X"]
+    return [(event["name"], event["ts"], event["dur"]) for event in found], seconds
 
 
-def of_torch(batch: int) -> collections.Counter[str]:
+def of_torch(batch: int, cores: int) -> collections.Counter[str]:
     """The same of PyTorch; nothing where it is not installed."""
     totals: collections.Counter[str] = collections.Counter()
     try:
         import torch
     except ImportError:
         return totals
-    torch.set_num_threads(1)
+    torch.set_num_threads(cores)
     layers: list[Any] = []
     inputs = 3
     for outputs, pooled in (
@@ -156,4 +181,7 @@ def of_torch(batch: int) -> collections.Counter[str]:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 32)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("batch", type=int, nargs="?", default=32)
+    parser.add_argument("cores", type=int, nargs="?", default=1)
+    main(**vars(parser.parse_args()))
