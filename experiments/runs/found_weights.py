@@ -56,13 +56,20 @@ def fixed(parts: Parts, config: Config, source_sha256: Sequence[str]) -> Parts:
 
 
 def recorded(config: Config) -> dict[str, str]:
-    """What config.json says about the run that found the weights: its method and its options."""
+    """What config.json says about the run that found the weights: its method and its options.
+
+    Those that this run has too are said where they differ, such as ``l2t-ww:epochs=50``; the others
+    where they are not the default. The two runs' options together say all of both.
+    """
     if config.weights_from is None:
         return {}
     known = resume.read_json(config.weights_from / layout.CONFIG) or {}
     entry = methods.METHODS.get(known.get("method", ""))
-    names = () if entry is None else entry.options
-    default = dataclasses.asdict(Config())
-    told = {name: known[name] for name in names if known.get(name, default[name]) != default[name]}
+    names = () if entry is None else (*methods.LOOP, *entry.options)
+    here, default = dataclasses.asdict(config), dataclasses.asdict(Config())
+    other = {
+        name: here[name] if methods.uses(config.method, name) else default[name] for name in names
+    }
+    told = {name: known[name] for name in names if known.get(name, other[name]) != other[name]}
     words = [f"{name}={value}" for name, value in told.items()]
     return {"weights_of": ":".join(filter(None, (known.get("method", ""), ",".join(words))))}

@@ -89,3 +89,6 @@ def test_runs_are_averaged_whose_weights_come_from_searches_alike(given, tmp_pat
     assert first["weights_from"] == "l2t-ww:unroll_steps=8,meta_lr=0.01"
     assert first == identity("second", unroll_steps=8, meta_lr=1e-2)
     assert first != identity("third", unroll_steps=4, meta_lr=1e-2)
+    # What both runs have is said where it differs.
+    longer = identity("fourth", unroll_steps=8, meta_lr=1e-2, epochs=50)
+    assert longer["weights_from"] == "l2t-ww:epochs=50,unroll_steps=8,meta_lr=0.01"
