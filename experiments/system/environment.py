@@ -43,5 +43,5 @@ def divide_loops(
       environment: the variables to read and to set.
     """
     flags = environment.get("XLA_FLAGS", "")
-    if (version or metadata.version("jaxlib")) in MEASURED and EMITTERS not in flags:
+    if EMITTERS not in flags and (version or metadata.version("jaxlib")) in MEASURED:
         environment["XLA_FLAGS"] = f"{flags} {EMITTERS}=false".strip()
