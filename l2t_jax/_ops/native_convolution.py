@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.typing import DTypeLike
 
 from l2t_jax._ops.window import Window, is_product
@@ -136,4 +137,9 @@ def canonical(
 
 def in_order(array: Array, names: str, wanted: str) -> Array:
     """An array whose axes have these names, with its axes in another order."""
-    return array.transpose([names.index(name) for name in wanted])
+    order = [names.index(name) for name in wanted]
+    ordered = array.transpose(order)
+    if order[-1] == array.ndim - 1:
+        return ordered
+    # As it lies in memory so far: XLA then copies it by blocks, and not in one loop.
+    return with_layout_constraint(ordered, Layout(tuple(order.index(i) for i in range(array.ndim))))

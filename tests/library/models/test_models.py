@@ -221,7 +221,7 @@ def test_max_pool(size, window, stride, pad):
 
 
 @pytest.mark.parametrize(
-    ("length", "window", "stride"), [(8, 2, 2), (9, 2, 2), (9, 3, 2), (7, 3, 1)]
+    ("length", "window", "stride"), [(8, 2, 2), (9, 2, 2), (10, 3, 3), (9, 3, 2), (7, 3, 1)]
 )
 def test_every_form_and_derivative_of_max_pooling_is_that_of_slices(length, window, stride):
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, length, length, 3)))
@@ -255,6 +255,12 @@ def test_every_form_and_derivative_of_max_pooling_is_that_of_slices(length, wind
     for form, values in ((pooling.largest, 2 * x), (pooling.placed, 3 * y)):
         results = [form(f, values, x, windows=where) for f in (pooling.of_windows, of_slices_of)]
         np.testing.assert_allclose(*results, rtol=1e-12)
+    # Equal values share alike in both of a CPU's forms.
+    equal = jnp.round(x)
+    np.testing.assert_array_equal(
+        pooling.placed_in_tiles(y, equal, windows=where),
+        pooling.placed(pooling.of_slices, y, equal, windows=where),
+    )
 
 
 def test_batch_norm_keeps_pytorchs_running_statistics():
