@@ -108,7 +108,7 @@ def main(config: Config) -> int:
         **further_batches.recorded(further),
         **found_weights.recorded(config),
     }
-    rate = schedules.cosine(config.lr, config.epochs)
+    rate = schedules.cosine(config.lr, config.epochs, config.warmup_epochs)
     trained = trained_network.describe(config.target, layout.TARGET, config, splits)
     with (
         run.opened(config, splits, everywhere, trained, what, **more),

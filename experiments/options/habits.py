@@ -33,13 +33,14 @@ KNOWN = {
     **dict.fromkeys(("tau", "t"), "temperature"),
     "class_weight": "class_weights",
     "num_epochs": "epochs",
+    "warmup": "warmup_epochs",
     "random_seed": "seed",
     "shots": "per_class",
 }
 # Other tools' options that have no counterpart.
 ABSENT = {
     *("opt", "optimizer", "optim", "sched", "scheduler", "lr_scheduler"),
-    *("warmup_epochs", "warmup", "warmup_steps", "warmup_lr", "mixup", "cutmix"),
+    *("warmup_steps", "warmup_lr", "mixup", "cutmix"),
     *("mixup_prob", "model_ema", "ema", "clip_grad", "max_grad_norm", "gradient_clip_val"),
     *("freeze", "freeze_layers", "k_fold", "folds", "loss", "mean"),
     *("std", "device", "gpu", "drop_path", "drop", "grad_accum_steps"),

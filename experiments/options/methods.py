@@ -27,7 +27,7 @@ LEARNING = (
 # What only a training loop uses.
 LOOP = (
     *("target", "epochs", "batch_size", "lr", "momentum", "weight_decay", "augment", "loader"),
-    *("label_smoothing", "class_weights"),
+    *("warmup_epochs", "label_smoothing", "class_weights"),
 )
 
 

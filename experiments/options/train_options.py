@@ -95,8 +95,11 @@ class Config(RunOptions, Choice):
           --target vgg9_bn
     """
 
-    #: Learning rate of the inner SGD at the start. It follows a cosine and is constant in an epoch.
+    #: Highest learning rate of the inner SGD. It follows a cosine and is constant in an epoch.
     lr: float = 0.1
+    #: First epochs, in which the learning rate rises to --lr in equal steps. The cosine has the
+    #: others.
+    warmup_epochs: Annotated[int, arg(metavar="N")] = 0
     #: Share of the wanted probability that the task's loss spreads over all classes.
     label_smoothing: float = 0.0
     #: How much the classes count in the task's loss.
@@ -214,6 +217,11 @@ class Config(RunOptions, Choice):
             *at_least(0, self, ("unroll_steps", "meta_from")),
             *at_least(1, self, ("meta_every", "meta_average", "outer_batch_size")),
             *at_least(1, self, ("unlabelled_batch_size",)),
+            (
+                "warmup_epochs",
+                0 <= self.warmup_epochs < self.epochs,
+                f"at least 0 and below --epochs {self.epochs}",
+            ),
             ("label_smoothing", 0 <= self.label_smoothing < 1, "at least 0 and below 1"),
             ("outer_fraction", 0 < self.outer_fraction < 1, "between 0 and 1"),
             ("where_bias", math.isfinite(self.where_bias), "finite"),

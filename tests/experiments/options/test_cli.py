@@ -129,7 +129,7 @@ def test_what_other_tools_call_an_option_is_one_here():
     assert not (set(habits.KNOWN) | habits.ABSENT) & known
     assert not set(habits.KNOWN) & habits.ABSENT
     text = (ROOT / "docs" / "habits.md").read_text(encoding="utf-8")
-    told = {"mixup", "opt", "sched", "warmup_epochs", "clip_grad", "model_ema", "freeze", "mean"}
+    told = {"mixup", "opt", "sched", "warmup_steps", "clip_grad", "model_ema", "freeze", "mean"}
     assert told <= habits.ABSENT
     assert all(name.replace("_", "-") in text.lower() for name in told)
 

@@ -154,6 +154,9 @@ def test_every_step_has_the_outer_batch_of_the_second_feed():
 def test_the_schedules_are_those_of_the_paper():
     cosine = [*map(schedules.cosine(0.1, 200), (0, 100, 199))]
     np.testing.assert_allclose(cosine, [0.1, 0.05, 0.1 * (1 + np.cos(np.pi * 199 / 200)) / 2])
+    risen = [*map(schedules.cosine(0.1, 204, warmup=4), range(204))]
+    np.testing.assert_allclose(risen[:5], [0.02, 0.04, 0.06, 0.08, 0.1])
+    np.testing.assert_allclose([risen[104], risen[203]], cosine[1:])
     steps = [*map(schedules.step_decay(0.1, 200), range(200))]
     np.testing.assert_allclose(steps, [0.1] * 100 + [0.01] * 50 + [0.001] * 50)
     # Of five epochs half are over after the third has begun, three quarters after the fourth.
