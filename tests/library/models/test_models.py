@@ -422,3 +422,18 @@ def test_convolutions_within_control_flow_are_in_the_cpus_fast_order(stride):
     orders = re.findall(r" convolution\(.*dim_labels=([^,\s]*)", program)
     assert len(orders) >= 5
     assert set(orders) == {"b01f_01io->b01f"}
+
+
+def test_images_are_brought_into_a_convolutions_order_by_a_copy_and_not_in_a_loop():
+    """XLA's own loop over a whole transposition reads a line of memory for every value."""
+
+    def loss(images, kernel):
+        outputs = convolution.convolve(jax.nn.relu(images), kernel, (1, 1), [(1, 1), (1, 1)])
+        return jnp.sum(outputs**2)
+
+    given = jnp.ones((4, 8, 8, 16), jnp.float32), jnp.ones((3, 3, 16, 32), jnp.float32)
+    # As the commands compile it; by default all copies look like loops.
+    options = {"xla_cpu_use_fusion_emitters": False}
+    program = jax.jit(jax.grad(loss, 1)).lower(*given).compile(options).as_text()
+    by_channels = re.findall(r"= f32\[16,8,8,4\]\{3,2,1,0\} ([\w-]+)\(", program)
+    assert by_channels == ["copy"], program
