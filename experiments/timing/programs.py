@@ -162,24 +162,40 @@ def build(
 
 def compiled(function: Callable[..., Any], *arguments: Any) -> Program:
     """Compiles a function for its arguments."""
-    lowered = jax.jit(function).lower(*arguments)
-    program = lowered.compile()
+    program = jax.jit(function).lower(*arguments).compile()
     memory = program.memory_analysis()
     return Program(
         lambda: jax.block_until_ready(program(*arguments)),
-        gflop(lowered, program, jax.default_backend()),
+        gflop(function, arguments, program, jax.default_backend()),
         None if memory is None else memory.temp_size_in_bytes,
     )
 
 
-def gflop(lowered: jax.stages.Lowered, program: jax.stages.Compiled, platform: str) -> float | None:
+def gflop(
+    function: Callable[..., Any],
+    arguments: Sequence[Any],
+    program: jax.stages.Compiled,
+    platform: str,
+) -> float | None:
     """The compiler's count of a program's operations, in 10^9; None if it gives none.
 
     A GPU's compiled program calls libraries for convolutions and products, which are not counted
-    there. Its operations are those before the compiler works on it.
+    there, and jax counts nothing in what is lowered for a GPU. Its operations are those of the
+    program that is lowered for a CPU, before the compiler works on it.
     """
-    cost = (lowered if platform == "gpu" else program).cost_analysis()
+    cost = on_cpu(function, arguments) if platform == "gpu" else program.cost_analysis()
     return cost["flops"] / 1e9 if cost and "flops" in cost else None
+
+
+def on_cpu(function: Callable[..., Any], arguments: Sequence[Any]) -> dict[str, float] | None:
+    """The cost of a function as lowered for a CPU; None where jax may not use the CPU."""
+    try:
+        (cpu, *_) = jax.local_devices(backend="cpu")
+    except RuntimeError:
+        return None
+    shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), arguments)
+    with jax.default_device(cpu):
+        return jax.jit(function).lower(*shapes).cost_analysis()
 
 
 def matrix_product(operands: str | None) -> Program:
