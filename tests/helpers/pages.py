@@ -135,6 +135,6 @@ def check(words: Sequence[str]) -> None:
         case [".", ".venv/bin/activate"]:
             pass
         case ["export", assignment]:
-            assert re.fullmatch(r"(XLA_FLAGS|JAX_[A-Z_]+)=\S+", assignment)
+            assert re.fullmatch(r"XLA_FLAGS=--\S+( --\S+)*|JAX_[A-Z_]+=\S+", assignment)
         case _:
             raise AssertionError(f"a command of a known kind is needed (got {shlex.join(words)})")
