@@ -22,6 +22,9 @@ from .evaluation import accuracy, confusion, predict, share_right
 from .jitted import Compiled, first_state, with_learning_rate
 from .snapshot import Epoch, Point
 
+# What helps a run whose loss is infinite or not a number.
+REMEDY = "try a lower --lr, or l2t train with --warmup-epochs 10"
+
 
 class Schedule(NamedTuple):
     """How long and how fast to train.
@@ -199,7 +202,7 @@ class Training:
         if not self._infos:
             raise RunFailedError(
                 f"every batch of epoch {self.epoch + 1} was dropped, as no figure was finite; "
-                "try a lower --lr"
+                + REMEDY
             )
         return step_info.means(self._infos)
 
@@ -232,7 +235,7 @@ class Training:
             after = f" after {self._dropped} dropped batches" if self._drop_at_most else ""
             raise RunFailedError(
                 f"{step_info.first_not_finite(info)} in step {self.step} of epoch "
-                f"{self.epoch + 1}{after}; try a lower --lr"
+                f"{self.epoch + 1}{after}; {REMEDY}"
             )
         self._on_step(self.step - 1, info)
 
