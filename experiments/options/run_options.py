@@ -96,8 +96,8 @@ class RunOptions(ABC):
     #: - float32: not at all, on every device.
     #: - tensorfloat32: to 10 bits on a GPU; as exact or better elsewhere. An H100 takes less than
     #: half of the time.
-    #: - bfloat16: to 7 bits, in the networks' convolutions. All else is as with float32. It is meant
-    #: for TPUs; an H100 takes as long as with tensorfloat32.
+    #: - bfloat16: to 7 bits, in the networks' convolutions. All else is as with float32. For TPUs:
+    #: an H100 takes as long as with tensorfloat32.
     precision: precision.Name = "float32"
     #: Seed of the initialisation, the batches, the augmentation and the held-out parts.
     seed: int = 0
