@@ -11,14 +11,12 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from ..options import cli
+from ..options import cli, method_text
 from ..options.checks import flag
 from ..options.methods import METHODS, uses
 from ..options.train_options import SOME_METHODS_ONLY, Config
 
 TRAIN = "l2t train"
-# A comma between options, but not one in a list of pairs.
-COMMA = re.compile(r",(?=[a-z][a-z_-]*=)")
 # Options of a run that a comparison sets itself, and what to do instead of giving them.
 RESERVED = {
     "method": "give --methods before the --",
@@ -136,9 +134,9 @@ def check_common(common: Sequence[str], tasks: Sequence[str]) -> None:
 
 def read_method(text: str) -> tuple[str, list[str]]:
     """Method and options of ``METHOD:OPTION=VALUE,…``; the options as words of a command line."""
-    method, colon, rest = text.partition(":")
+    method, options = method_text.split(text)
     words: list[str] = []
-    for option in COMMA.split(rest) if colon else []:
+    for option in options:
         name, equals, value = option.partition("=")
         name = name.replace("_", "-")
         if not equals:

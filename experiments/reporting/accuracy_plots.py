@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -87,9 +88,15 @@ def over_images(
     _save(figure, axes, path)
 
 
+def _legend_lines(label: str) -> list[str]:
+    """A name in lines, so that it does not take the place of the picture."""
+    return textwrap.wrap(label, 48, break_on_hyphens=False) or [""]
+
+
 def _axes(labels: Collection[str], title: str) -> tuple[Figure, Axes]:
     """Axes with room for the lines' names beside them."""
-    size = (6.3 + 0.075 * max(map(len, labels)), max(4.0, 1.0 + 0.22 * len(labels)))
+    lines = [line for label in labels for line in _legend_lines(label)]
+    size = (6.3 + 0.075 * max(map(len, lines)), max(4.0, 1.0 + 0.22 * len(lines)))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     axes.set_title(title)
@@ -98,5 +105,7 @@ def _axes(labels: Collection[str], title: str) -> tuple[Figure, Axes]:
 
 
 def _save(figure: Figure, axes: Axes, path: Path) -> None:
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    lines, labels = axes.get_legend_handles_labels()
+    labels = ["\n".join(_legend_lines(label)) for label in labels]
+    axes.legend(lines, labels, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.savefig(path, dpi=120)

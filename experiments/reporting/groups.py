@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ..options.checks import flag
 from ..options.methods import METHODS, uses
 from ..runs.finished import Run
-from . import run_identity
+from . import run_identity, searches
 from .run_identity import DATA
 
 # Options whose value is clear without the name.
@@ -88,6 +88,9 @@ def arrange(runs: Iterable[Run]) -> Arranged:
     groups = [
         _group(tuple(run for _, run in sorted(by_seed.items()))) for by_seed in repeats.values()
     ]
+    found_by = searches.names([group.runs[0].config for group in groups])
+    for group, search in zip(groups, found_by, strict=True):
+        group.traits.update({} if search is None else {"weights_from": search})
     columns = _columns(groups)
     levels = [_method_and_options, _method_and_traits, _all]
     rows = sorted(_rows(groups, levels), key=lambda row: _order(row[0]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from ..options import methods
+from ..options import method_text, methods
 from ..options.builders import Parts
 from ..options.train_options import Config
 from ..training import learned_weights
@@ -71,5 +71,4 @@ def recorded(config: Config) -> dict[str, str]:
         name: here[name] if methods.uses(config.method, name) else default[name] for name in names
     }
     told = {name: known[name] for name in names if known.get(name, other[name]) != other[name]}
-    words = [f"{name}={value}" for name, value in told.items()]
-    return {"weights_of": ":".join(filter(None, (known.get("method", ""), ",".join(words))))}
+    return {"weights_of": method_text.join(known.get("method", ""), told)}
