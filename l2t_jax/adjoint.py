@@ -22,7 +22,7 @@ found when they are traced, and for them ``g`` is transposed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -89,7 +89,7 @@ def _symmetric(loss: Loss, params: PyTree, meta: PyTree) -> tuple[PyTree, Transp
 
 
 def differentiable_gradients(
-    losses: Sequence[Loss],
+    losses: Iterable[Loss],
     params: PyTree,
     meta: PyTree,
     symmetric: Callable[[Loss, PyTree, PyTree], tuple[PyTree, TransposedGradient]] = _symmetric,
@@ -106,6 +106,7 @@ def differentiable_gradients(
       For each loss a function ``(params, meta) -> (g, transpose)``, where ``transpose`` maps ``u``
       to ``(∂g/∂θ)^T u`` and ``(∂g/∂φ)^T u``.
     """
+    losses = list(losses)  # also of an iterator, which can be gone through once
     ways: dict[int, DifferentiableGradient] = {}
     for loss in losses:
         if id(loss) not in ways:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import partial
 
 import jax
@@ -21,7 +21,7 @@ from l2t_jax.unroll import Loss
 
 def finite_difference_meta_gradient(
     outer_loss: Loss,
-    inner_losses: Sequence[Loss],
+    inner_losses: Iterable[Loss],
     optimizer: optax.GradientTransformation,
     params: PyTree,
     opt_state: PyTree,
@@ -49,7 +49,7 @@ def finite_difference_meta_gradient(
       optimizer: any optax transformation; `l2t_jax.unroll` says what its derivative is at zero.
       params: the inner parameters the unroll starts from, a pytree of arrays of float32 or wider.
       opt_state: the optimiser's state it starts from.
-      meta: the meta-parameters φ, a pytree of real arrays.
+      meta: the meta-parameters φ, a pytree of arrays of float32 or wider.
       step: length of a difference, relative to the parameters' norm.
       central: whether to take ``(∇L(θ + ε u) − ∇L(θ − ε u)) / 2ε``, for one gradient more.
 
@@ -57,7 +57,7 @@ def finite_difference_meta_gradient(
       The outer loss, a scalar, and its gradient with respect to ``meta``.
 
     Raises:
-      ValueError: ``step`` is not above 0, or parameters are narrower than float32.
+      ValueError: ``step`` is not above 0, or a parameter or meta-parameter is narrower than float32.
 
     Example:
       >>> sgd = optax.sgd(0.5)
@@ -72,12 +72,16 @@ def finite_difference_meta_gradient(
     """
     if not step > 0:
         raise ValueError(f"step must be above 0 (got {step}); 1e-3 suits float32")
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if jnp.finfo(jnp.result_type(leaf)).bits < 32:
-            raise ValueError(
-                f"params must be float32 or wider for differences (got {leaf.dtype} at "
-                f"{jax.tree_util.keystr(path)}); take another meta-gradient"
-            )
+    for name, tree in (("params", params), ("meta", meta)):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            dtype = jnp.result_type(leaf)
+            if jnp.finfo(dtype).bits < 32:
+                place = " at ".join(filter(None, (str(dtype), jax.tree_util.keystr(path))))
+                raise ValueError(
+                    f"{name} must be float32 or wider for differences (got {place}); take another "
+                    "meta-gradient"
+                )
+    params = jax.tree.map(jnp.asarray, params)
     by_difference = partial(_by_difference, step=step, central=central)
     differentiable = differentiable_gradients(inner_losses, params, meta, by_difference)
     return sweep(outer_loss, differentiable, optimizer, params, opt_state, meta)

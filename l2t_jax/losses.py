@@ -10,12 +10,12 @@ import optax
 from jax.typing import ArrayLike
 
 from l2t_jax._precision import at_least_float32, widen
-from l2t_jax._typing import Array, Float, Integer, PyTree
+from l2t_jax._typing import Array, Float, PyTree
 
 
 def cross_entropy(
     logits: Float[Array, "*batch classes"],
-    labels: Integer[Array, " *batch"],
+    labels: PyTree,
     *,
     ignore_label: int | None = None,
     label_smoothing: float = 0.0,
@@ -32,7 +32,7 @@ def cross_entropy(
     Args:
       logits: ``[B, classes]``, or ``[B, ..., classes]`` where every position has a class. Those of
         bfloat16 or float16 are computed with in float32.
-      labels: ``[B]`` or ``[B, ...]``, from 0 to ``classes - 1``.
+      labels: integers ``[B]`` or ``[B, ...]``, from 0 to ``classes - 1``.
       ignore_label: a label that does not count, such as 255 or -1 in dense tasks; None if all do.
       label_smoothing: s, from 0 to below 1.
       class_weights: w, ``[classes]``, above 0; all alike if None.
@@ -41,7 +41,8 @@ def cross_entropy(
       A scalar in nats; 0 where no label counts.
 
     Raises:
-      ValueError: a smoothing outside of its range, or not one weight for each class.
+      ValueError: labels that are not integers, one for each row of logits; a smoothing outside of
+        its range, or not one weight for each class.
 
     Example:
       >>> round(float(cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3]))), 4)
@@ -50,7 +51,7 @@ def cross_entropy(
       >>> round(float(cross_entropy(logits, jnp.array([0, 255]), ignore_label=255)), 4)
       0.6931
     """
-    logits, labels = widen(logits), _whole_numbers(labels)
+    logits, labels = widen(logits), _whole_numbers(logits, labels, "task_loss")
     is_class, counts = _labels_that(logits, labels, ignore_label)
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing must be 0 to below 1 (got {label_smoothing})")
@@ -77,11 +78,11 @@ def accuracy(logits: Array, labels: PyTree, *, ignore_label: int | None = None) 
     """Share of labels at which the largest logit is, ``1/N Σ_b [argmax(logits_b) = label_b]``.
 
     Labels are counted as by `cross_entropy`: of N that count, one that is no class makes the share
-    NaN.
+    NaN. Logits that are NaN have no largest one: there no label is right.
 
     Args:
       logits: ``[B, classes]``, or ``[B, ..., classes]`` where every position has a class.
-      labels: ``[B]`` or ``[B, ...]``, from 0 to ``classes - 1``.
+      labels: integers ``[B]`` or ``[B, ...]``, from 0 to ``classes - 1``.
       ignore_label: a label that does not count; None if all do.
 
     Returns:
@@ -94,6 +95,21 @@ def accuracy(logits: Array, labels: PyTree, *, ignore_label: int | None = None) 
       >>> float(accuracy(jnp.array([[0.1, 0.9], [0.8, 0.2]]), jnp.array([1, 1])))
       0.5
     """
+    labels = _whole_numbers(logits, labels, "score")
+    is_class, counts = _labels_that(logits, labels, ignore_label)
+    right = (jnp.argmax(logits, axis=-1) == labels) & ~jnp.isnan(jnp.max(logits, axis=-1))
+    right = right.astype(at_least_float32(logits.dtype))
+    return _mean_of(jnp.where(is_class | ~counts, right, jnp.nan), counts, ignore_label)
+
+
+def _whole_numbers(logits: Array, labels: PyTree, argument: str) -> Array:
+    """Labels in a type that any number of classes fits into; 300 of them do not fit a uint8.
+
+    Args:
+      logits: those that they are the labels of.
+      labels: one array of integers.
+      argument: where another function can be passed for labels of another kind.
+    """
     given = [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in jax.tree.leaves(labels)]
     if [shape for shape, _ in given] != [logits.shape[:-1]] or not all(
         jnp.issubdtype(dtype, jnp.integer) for _, dtype in given
@@ -102,17 +118,9 @@ def accuracy(logits: Array, labels: PyTree, *, ignore_label: int | None = None) 
         raise ValueError(
             f"labels must be integers of shape {list(logits.shape[:-1])} for logits of shape "
             f"{list(logits.shape)} (got {described}). For labels of another kind pass another "
-            "`score`, as you pass another `task_loss`"
+            f"`{argument}`: a loss and a score have the same labels"
         )
-    (labels,) = map(_whole_numbers, jax.tree.leaves(labels))
-    is_class, counts = _labels_that(logits, labels, ignore_label)
-    right = (jnp.argmax(logits, axis=-1) == labels).astype(at_least_float32(logits.dtype))
-    return _mean_of(jnp.where(is_class | ~counts, right, jnp.nan), counts, ignore_label)
-
-
-def _whole_numbers(labels: Array) -> Array:
-    """Labels in a type that any number of classes fits into; 300 of them do not fit a uint8."""
-    labels = jnp.asarray(labels)
+    (labels,) = map(jnp.asarray, jax.tree.leaves(labels))
     return labels.astype(jnp.int32) if labels.dtype.itemsize < 4 else labels
 
 
@@ -127,7 +135,7 @@ def _labels_that(logits: Array, labels: Array, ignore_label: int | None) -> tupl
 
 
 def _mean_of(values: Array, counts: Array, ignore_label: int | None) -> Array:
-    if ignore_label is None:
+    if ignore_label is None and values.size:
         return values.mean()
     number = jnp.maximum(jnp.sum(counts, dtype=values.dtype), 1)
     return jnp.sum(jnp.where(counts, values, 0)) / number

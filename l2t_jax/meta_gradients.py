@@ -9,7 +9,7 @@ the meta-parameters φ are to reduce an outer loss of the last ``θ``. Every `Me
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -58,7 +58,7 @@ class MetaGradient(Protocol):
 
 def reverse_meta_gradient(
     outer_loss: Loss,
-    inner_losses: Sequence[Loss],
+    inner_losses: Iterable[Loss],
     optimizer: optax.GradientTransformation,
     params: PyTree,
     opt_state: PyTree,
@@ -99,7 +99,7 @@ def reverse_meta_gradient(
 
 def mixed_meta_gradient(
     outer_loss: Loss,
-    inner_losses: Sequence[Loss],
+    inner_losses: Iterable[Loss],
     optimizer: optax.GradientTransformation,
     params: PyTree,
     opt_state: PyTree,
@@ -140,7 +140,7 @@ def mixed_meta_gradient(
 
 def low_memory_meta_gradient(
     outer_loss: Loss,
-    inner_losses: Sequence[Loss],
+    inner_losses: Iterable[Loss],
     optimizer: optax.GradientTransformation,
     params: PyTree,
     opt_state: PyTree,
@@ -180,6 +180,7 @@ def low_memory_meta_gradient(
     """
     if stored < 1:
         raise ValueError(f"`stored` must be at least 1 (got {stored}); give the states to keep")
+    inner_losses = list(inner_losses)  # also of an iterator, which can be gone through once
     steps = len(inner_losses)
     differentiable = differentiable_gradients(inner_losses, params, meta)
     spacing = max(-(-steps // stored), 1)
@@ -266,5 +267,6 @@ def _gradient(loss: Loss, params: PyTree, meta: PyTree, after: Array) -> PyTree:
 
 def _no_number(tree: PyTree, *others: PyTree) -> PyTree:
     """NaN in the shapes of a tree; it waits for the last of what else is given."""
-    nothing = jnp.ravel(jax.tree.leaves(others)[-1])[0] * jnp.nan
+    last = [leaf for leaf in jax.tree.leaves(others) if jnp.size(leaf)][-1:]
+    nothing = sum((jnp.ravel(leaf)[0] for leaf in last), jnp.zeros(())) * jnp.nan
     return jax.tree.map(lambda leaf: jnp.full_like(leaf, nothing), tree)

@@ -6,7 +6,7 @@ Inner parameters θ move by an optimiser along the gradients of one inner loss a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import jax
 import optax
@@ -18,7 +18,7 @@ Loss = Callable[[PyTree, PyTree], Array]
 
 
 def unroll(
-    inner_losses: Sequence[Loss],
+    inner_losses: Iterable[Loss],
     optimizer: optax.GradientTransformation,
     params: PyTree,
     opt_state: PyTree,

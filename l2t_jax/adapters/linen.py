@@ -115,6 +115,12 @@ def from_linen(
         state = dict(variables.model_state)
         keys = state.pop(_KEYS, {})
         collections = {"params": variables.params, **state}
+        needed = rngs if train else evaluation_rngs
+        if missing := [name for name in needed if name not in keys]:
+            raise ValueError(
+                f"model_state must hold keys for the streams {', '.join(needed)} in {_KEYS!r} (got "
+                f"none for {', '.join(missing)}); take it from `init` of this network"
+            )
         if not train:
             now = {name: jax.random.fold_in(keys[name], _EVALUATION) for name in evaluation_rngs}
             logits, maps, _ = run(collections, images, False, now)

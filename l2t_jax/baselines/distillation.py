@@ -92,8 +92,8 @@ def distillation(temperature: float = 2.0, classes: Sequence[int] | None = None)
       A `Penalty` with the head, an `l2t_jax.Affine`, as its parameters.
 
     Raises:
-      ValueError: a temperature that is not positive (at once); numbers of classes that do not add
-        up to the source's logits (when it is used).
+      ValueError: a temperature that is not positive (at once); a target without feature maps, or
+        numbers of classes that do not add up to the source's logits (when it is used).
 
     Example:
       >>> penalty, maps = distillation(), jnp.ones((2, 4, 4, 8))
@@ -107,6 +107,11 @@ def distillation(temperature: float = 2.0, classes: Sequence[int] | None = None)
     check_temperature(temperature)
 
     def init(key: Array, source: Outputs, target: Outputs) -> Affine:
+        if not target.features:
+            raise ValueError(
+                "distillation must have a feature map of the target for its head (got a target "
+                "with none); let the network give one, see docs/networks.md"
+            )
         last = target.features[-1]
         dtype = at_least_float32(last.dtype)
         return uniform_affine(key, last.shape[-1], source.logits.shape[-1], dtype)

@@ -220,6 +220,14 @@ def test_streams_without_a_key_are_told(options, train, parts):
         assert part in str(error.value)
 
 
+def test_a_state_without_the_keys_of_its_streams_is_told():
+    network = from_linen(Noisy(), rngs=("dropout", "noise"), evaluation_rngs=("noise",))
+    params = network.init(KEY, IMAGES).params
+    for train, missing in ((False, "noise"), (True, "dropout, noise")):
+        with pytest.raises(ValueError, match=rf"'rng_keys' \(got none for {missing}\).* `init`"):
+            network.apply(Variables(params, {}), IMAGES, train=train)
+
+
 def test_state_that_moves_in_evaluation_is_told():
     class Counting(nn.Module):
         @nn.compact

@@ -93,6 +93,9 @@ def test_what_does_not_fit_is_told():
         baselines.distillation_loss(logits, logits[:, :4])
     with pytest.raises(ValueError, match=r"temperature must .*got 0\.0"):
         baselines.distillation(0.0)
+    outputs = Outputs(logits, (), ())
+    with pytest.raises(ValueError, match=r"must have a feature map .*target with none"):
+        baselines.distillation().init(jax.random.key(0), outputs, outputs)
 
 
 def test_penalties_add_up_each_with_its_weight():

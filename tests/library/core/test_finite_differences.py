@@ -82,3 +82,5 @@ def test_what_cannot_be_is_refused():
     narrow = params.astype(jnp.bfloat16)
     with pytest.raises(ValueError, match=r"float32 or wider .*got bfloat16"):
         call(narrow, optimizer.init(narrow), meta)
+    with pytest.raises(ValueError, match=r"meta must be float32 or wider .*got float16 at \['a'\]"):
+        call(params, optimizer.init(params), {"a": meta.astype(jnp.float16)})

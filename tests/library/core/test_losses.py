@@ -167,9 +167,22 @@ def test_dense_classes_are_classes_at_every_position():
         ((), "none"),
     ],
 )
-def test_labels_that_are_no_classes_want_a_score_of_their_own(labels, came):
-    with pytest.raises(ValueError, match=f"labels must be integers .*{came}.* another `score`"):
-        accuracy(jnp.zeros((5, 3)), labels)
+def test_labels_that_are_no_classes_want_a_loss_and_a_score_of_their_own(labels, came):
+    for function, argument in ((cross_entropy, "task_loss"), (accuracy, "score")):
+        wanted = f"labels must be integers .*{came}.* another `{argument}`"
+        with pytest.raises(ValueError, match=wanted):
+            function(jnp.zeros((5, 3)), labels)
+
+
+def test_where_logits_are_no_numbers_nothing_is_right():
+    logits = jnp.array([[jnp.nan, jnp.nan], [0.0, 1.0]])
+    assert float(accuracy(logits, jnp.array([0, 1]))) == 0.5
+    assert np.isnan(cross_entropy(logits, jnp.array([0, 1])))
+
+
+def test_no_samples_are_no_loss():
+    nothing = jnp.zeros((0, 3)), jnp.zeros(0, int)
+    assert float(cross_entropy(*nothing)) == float(accuracy(*nothing)) == 0
 
 
 def test_labels_of_another_number_of_samples_are_told():

@@ -10,6 +10,7 @@ import pytest
 from oracles import dot, finite_difference, random_like
 
 from l2t_jax import (
+    finite_difference_meta_gradient,
     low_memory_meta_gradient,
     mixed_meta_gradient,
     reverse_meta_gradient,
@@ -146,6 +147,26 @@ def temporaries(mode, steps, optimizer, width, rows):
     opt_state = jax.eval_shape(optimizer.init, params)
     program = jax.jit(gradient).lower(params, opt_state, inputs).compile()
     return program.memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("mode", [*MODES, finite_difference_meta_gradient])
+def test_losses_may_come_from_an_iterator_and_leaves_may_be_empty(mode):
+    """A generator can be gone through once; a layer may have no parameters, another a number."""
+    params = {"a": 2.0, "z": jnp.zeros((0, 3))}
+
+    def inner(params, meta):
+        return meta * params["a"] ** 2 + jnp.sum(params["z"])
+
+    def outer(params, meta):
+        del meta
+        return params["a"]
+
+    optimizer = optax.sgd(0.1)
+    given = optimizer, params, optimizer.init(params), jnp.array(0.5)
+    value, gradient = mode(outer, (inner for _ in range(2)), *given)
+    # a (1 - 0.2 meta)², whose slope is -0.4 a (1 - 0.2 meta)
+    assert float(value) == pytest.approx(1.62)
+    assert float(gradient) == pytest.approx(-0.72, rel=1e-3)
 
 
 @pytest.mark.slow
