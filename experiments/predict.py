@@ -7,6 +7,7 @@ from .system import extra  # noqa: F401 - says what is not installed, before it 
 # isort: split
 import contextlib
 import csv
+import io
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -120,7 +121,12 @@ def main(options: Options) -> int:
         file = sys.stdout
         if options.out is not None:
             unfinished = stack.enter_context(files.replacing(options.out))
-            file = stack.enter_context(unfinished.open("w", encoding="utf-8", newline=""))
+            # A file's name may have bytes that are no text. They are written as they are.
+            file = stack.enter_context(
+                unfinished.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+            )
+        elif isinstance(file, io.TextIOWrapper):
+            file.reconfigure(errors="surrogateescape")
         table = csv.writer(file, lineterminator="\n")
         table.writerow(columns(options.top))
         table.writerows(rows)

@@ -7,7 +7,6 @@ from .system import extra  # noqa: F401 - says what is not installed, before it 
 # isort: split
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import jax
@@ -16,6 +15,7 @@ from tyro.conf import arg
 
 from l2t_jax import baselines, output_shapes
 
+from .data.load import short_name
 from .networks import zoo
 from .options import builders, cli
 from .options.descriptions import NETWORKS
@@ -52,7 +52,7 @@ class Options(RunOptions, Choice):
 
     def name(self) -> str:
         """The name of the run's folder where none is given."""
-        return f"pretrain-{self.network}-{Path(self.data).stem}-{self.seed}"
+        return f"pretrain-{self.network}-{short_name(self.data)}-{self.seed}"
 
 
 def main(options: Options) -> int:

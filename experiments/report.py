@@ -198,7 +198,7 @@ def how_made(arranged: Arranged) -> Iterable[str]:
     lines = []
     for (row, column), group in arranged.groups.items():
         lines.append(f"# {row}, {column}: seeds {', '.join(map(str, group.seeds))}")
-        lines.append(run_identity.command(group.runs[0]))
+        lines.append(run_identity.command(group.runs[0], seed=False))
     yield "```\n" + "\n".join(lines) + "\n```"
 
 

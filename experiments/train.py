@@ -6,7 +6,6 @@ from .system import extra  # noqa: F401 - says what is not installed, before it 
 
 # isort: split
 import sys
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,6 +24,7 @@ from l2t_jax import (
 )
 from l2t_jax.pairs import Pair
 
+from .data.load import short_name
 from .networks import sources, zoo
 from .networks.layer_pairs import choose_pairs
 from .options import cli
@@ -53,7 +53,7 @@ def main(config: Config) -> int:
     if run.is_done(config):
         return 0
     if unused := config.without_effect():
-        print(f"--method {config.method} does not use {', '.join(unused)}")
+        print(f"--method {config.method} with these options does not use {', '.join(unused)}")
     weights = source_weights.find(config)
     everywhere, splits = run.prepare(config)
     entry = config.entry()
@@ -61,6 +61,9 @@ def main(config: Config) -> int:
         return probed(config, weights, everywhere, splits)
     # Images that are held out for the outer loss are among the run's images all the same.
     used, further = further_batches.take(config, splits, everywhere)
+    steps = config.epochs * -(-len(used.train.labels) // config.batch_size)
+    if entry.learns and config.meta_from >= steps:
+        run.warn([f"no meta-step: --meta-from is {config.meta_from} of {steps} steps"])
     size = splits.train.image_shape
     target = zoo.network(config.target, len(splits.train.classes), config.precision)
     images = jax.ShapeDtypeStruct((config.batch_size, *size), jnp.float32)
@@ -216,7 +219,7 @@ def record_transfer(
 
 def draw(config: Config, pairs: list[Pair], layers: list[str], result: loop.Result) -> None:
     """Writes the pictures of a run's pair weights."""
-    title = f"{config.method} on {config.task or Path(config.data).stem}, seed {config.seed}"
+    title = f"{config.method} on {config.task or short_name(config.data)}, seed {config.seed}"
     history = np.array([epoch.train["pair_weights"] for epoch in result.epochs])
     epochs = [epoch.epoch for epoch in result.epochs]
     names, folder = transfer_plots.Names(dict(enumerate(layers)), config.target), config.folder()

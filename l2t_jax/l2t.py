@@ -134,7 +134,7 @@ def l2t(
       unroll_steps: T, the number of virtual steps before the last one on the task's loss. At 0
         nothing virtual depends on the meta-parameters and they stay as they are: plain training
         on the sum of both losses.
-      scheme: which losses the virtual steps take, `two_stage` or `bilevel`.
+      scheme: which losses the virtual steps take, `two_stage`, `bilevel` or `matching_only`.
       task_loss: ``(logits, labels) -> scalar``, the labels as they are in the batch.
       score: ``(logits, labels) -> scalar``, a figure for people that takes no part in training;
         by default the share that is classified right.

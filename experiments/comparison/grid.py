@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+from ..data.load import short_name
 from ..options import cli, method_text
 from ..options.checks import flag
 from ..options.methods import METHODS, uses
@@ -221,7 +222,7 @@ def search_of(method: str, configs: Mapping[str, Config]) -> str | None:
 def run_name(config: Config, method: str) -> str:
     """A readable name for a run's folder, such as ``cifar10-n50-fm-pairs=one-to-one-seed0``."""
     name, words = read_method(method)
-    parts = [config.task or Path(config.data).stem]
+    parts = [config.task or short_name(config.data)]
     if config.per_class is not None:
         parts.append(f"n{config.per_class}")
     parts.append(name)

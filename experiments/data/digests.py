@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -28,7 +29,7 @@ def of_images(parts: Iterable[Dataset | ImageFiles]) -> str:
 def _contents(part: Dataset | ImageFiles) -> Iterator[bytes]:
     if isinstance(part, Dataset):
         return (image.tobytes() for image in part.images)
-    return (str(name).encode() for name in part.names)
+    return (os.fsencode(str(name)) for name in part.names)
 
 
 def of_splits(splits: Splits[Dataset | ImageFiles]) -> str:

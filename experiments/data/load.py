@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -24,6 +25,11 @@ def check_exists(source: str) -> None:
         raise FileNotFoundError(
             f"no such data: {source}; give digits, an .npz file, a folder or a public set's name"
         )
+
+
+def short_name(source: str) -> str:
+    """The name of data: of a file or folder that of its path's end, without a suffix."""
+    return Path(os.path.abspath(source)).stem or source
 
 
 def load(source: str, image_size: int, crop_share: float | None = None) -> Dataset | ImageFiles:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,16 @@ def finite(options: Any, names: Iterable[str]) -> list[Range]:
 
 
 def check_can_be_written(name: str, path: Path | None) -> None:
-    """Raises a ValueError where the folder that a file is to be written to does not exist."""
-    if path is not None and not path.parent.is_dir():
+    """Raises a ValueError where no file can be written, before any work is done for it."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise ValueError(f"{flag(name)} must be a file (got {path}, a folder); add a file's name")
+    if not path.parent.is_dir():
         raise ValueError(
             f"{flag(name)} must be in an existing folder (got {path}); make {path.parent} first"
+        )
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"{flag(name)} must be in a folder that you may write to (got {path}); give another"
         )

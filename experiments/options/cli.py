@@ -52,7 +52,7 @@ def run(
       hint: what to add to the message if the command line does not parse.
 
     Returns:
-      The exit code: that of ``main``, 2 after bad input, 1 after a failed run, or 128 plus the
+      The exit code: that of ``main``, 2 after bad input, 1 after a failure, or 128 plus the
       signal's number after an interruption. Each of these prints one line on stderr.
     """
     words = sys.argv[1:] if args is None else args
@@ -60,7 +60,7 @@ def run(
         parsed = parse(options, prog, [word for word in words if word != DEBUG], hint)
         with precision.products(getattr(parsed, "precision", "float32")):
             return main(parsed)
-    except (ValueError, OSError, RunFailedError, InterruptedRunError, KeyboardInterrupt) as error:
+    except (ValueError, OSError, RuntimeError, MemoryError, KeyboardInterrupt) as error:
         if DEBUG in words:
             traceback.print_exc()
         kind, code = kind_and_code(error)
@@ -71,10 +71,24 @@ def run(
 
 
 def text(error: BaseException) -> str:
-    """An error's text; a system error's is without its number."""
+    """An error's text; a system error's is without its number, one of a device its first line."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, RunFailedError | InterruptedRunError):
+        return str(error)
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return (
+            f"the memory must hold what is computed (got: {first_line(error)}); give a smaller "
+            "--batch-size, or to l2t train --meta-gradient low-memory"
+        )
+    if isinstance(error, RuntimeError):
+        return f"{first_line(error)} ({DEBUG} shows where)"
     return str(error)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text; a device's may have hundreds."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def kind_and_code(error: BaseException) -> tuple[str, int]:
@@ -83,7 +97,7 @@ def kind_and_code(error: BaseException) -> tuple[str, int]:
         return "interrupted", 128 + signal.SIGINT
     if isinstance(error, InterruptedRunError):
         return "interrupted", 128 + error.signal
-    return "error", 1 if isinstance(error, RunFailedError) else 2
+    return "error", 2 if isinstance(error, ValueError | OSError) else 1
 
 
 def parse(options: type[Options], prog: str, args: list[str] | None, hint: str = "") -> Options:
@@ -104,7 +118,12 @@ def parse(options: type[Options], prog: str, args: list[str] | None, hint: str =
             parsed = read()
             # Presets replace the defaults, so the command line is read once more.
             presets = getattr(parsed, "with_presets", None)
-            return parsed if presets is None else read(default=presets())
+            if presets is None:
+                return parsed
+            # Some defaults follow from options that a preset sets, such as the source.
+            parsed = read(default=(default := presets()))
+            settled = parsed.with_presets()
+            return parsed if settled == default else read(default=settled)
     except SystemExit as stop:
         if not stop.code:
             raise

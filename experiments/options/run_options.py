@@ -10,11 +10,12 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
+from ..data import class_folders
 from ..data.load import check_exists
 from ..data.public_sets import is_public
 from ..system import precision
 from ..system.extra import is_installed
-from .checks import at_least, check_ranges, finite
+from .checks import at_least, check_ranges, finite, flag
 from .descriptions import CROP_SHARE, CROP_SHARE_DEFAULT, DATA, IMAGE_SIZE, DataDir
 
 # Options that the figures do not depend on: where files are, what it runs on, how it is kept. A
@@ -178,14 +179,47 @@ class RunOptions(ABC):
         self._check_processes()
 
     def check_files(self) -> None:
-        """Raises a FileNotFoundError for the first option whose file does not exist."""
+        """Raises an error for the first option whose file does not exist, or is in the way.
+
+        Raises:
+          FileNotFoundError: a file does not exist.
+          ValueError: the run's folder would be among the images.
+        """
         self.check_data()
+        self.check_apart()
 
     def check_data(self) -> None:
         """Raises a FileNotFoundError if the data or the test data do not exist."""
         for source in (self.data, self.test_data):
             if source is not None and not is_public(source):
                 check_exists(source)
+
+    def check_apart(self) -> None:
+        """Raises a ValueError if the run's folder lies in a folder of images.
+
+        The run's pictures would become images, and its folder a class.
+        """
+        for name, source in self.image_folders().items():
+            parts = class_folders.parts_of(source).values() or [Path(source)]
+            for root in (part.resolve() for part in parts):
+                place = self.folder().resolve()
+                if not place.is_relative_to(root):
+                    continue
+                # Hidden folders are no classes.
+                if not any(part.startswith(".") for part in place.relative_to(root).parts):
+                    raise ValueError(
+                        f"--run-dir must not lie in {flag(name)} {source} (got {self.folder()}), "
+                        "or its files would be taken for images; give a folder elsewhere"
+                    )
+
+    def image_folders(self) -> dict[str, str]:
+        """The options that name folders of images."""
+        given = {name: getattr(self, name, None) for name in ("data", "test_data", "unlabelled")}
+        return {
+            name: source
+            for name, source in given.items()
+            if source is not None and not is_public(source) and Path(source).is_dir()
+        }
 
     def _check_processes(self) -> None:
         """Raises a ValueError unless the options for several processes belong together."""

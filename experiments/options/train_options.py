@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from ..data.load import check_exists
+from ..data.load import check_exists, short_name
 from ..data.public_sets import is_public
 from ..networks import weight_files
 from . import methods, presets, tasks
@@ -35,6 +35,8 @@ SOURCE_WEIGHTS_HELP = f"""Trained weights of each source, in the order of --sour
 also gives the source's number of classes. Every method but scratch needs them."""
 
 
+# Heads that are no network, with neither bias nor kernel.
+WITHOUT_NETWORK = ("constant", "exponential", "level")
 # Options that are refused to a method that does not use them.
 SOME_METHODS_ONLY = ("weights_from", "source_scale", "unlabelled")
 
@@ -204,8 +206,9 @@ class Config(RunOptions, Choice):
             same_stage = self.entry().pairs == "one-to-one"
             # A task's pairs are those that the paper matches.
             wanted |= tasks.settings(self.task, same_stage=same_stage)
-        if self.entry().keeps_network and self.takes_steps and self.source:
-            wanted["target"] = self.source[0]
+        if self.entry().keeps_network and self.source:
+            # A task's target is the new network of the other methods.
+            wanted["target"] = self.source[0] if self.takes_steps else Config.target
         return replace(Config(), task=self.task, preset=self.preset, **wanted)
 
     def check(self) -> None:
@@ -246,10 +249,11 @@ class Config(RunOptions, Choice):
                     f"{flag(size)} must be given with {flag(owner)} (got {getattr(self, size)} and "
                     f"{without or 'none'})"
                 )
-        if (self.meta_gradient, self.precision) == ("finite-difference", "bfloat16"):
+        if self.meta_gradient == "finite-difference" and self.precision != "float32":
             raise ValueError(
-                "--meta-gradient must not be finite-difference with --precision bfloat16, whose "
-                "rounding is larger than the difference; take mixed or low-memory"
+                "--meta-gradient must not be finite-difference with --precision "
+                f"{self.precision}, whose rounding changes a difference by as much as the "
+                "parameters' step; take mixed or low-memory"
             )
         self._check_sources()
 
@@ -309,12 +313,19 @@ class Config(RunOptions, Choice):
         return self.entry().takes_steps
 
     def without_effect(self) -> list[str]:
-        """The options that are not the default, and that the method does not use."""
+        """The options that are not the default, and that the method as it is does not use."""
+        idle = set[str]()
+        if self.where in WITHOUT_NETWORK:
+            idle |= {"where_bias", "where_kernel"}
+        if self.where == "softmax":
+            idle |= {"where_bias"}
+        if self.outer_batch != "held-out":
+            idle |= {"outer_fraction"}
         return [
             flag(field.name)
             for field in fields(self)
             if getattr(self, field.name) != field.default
-            and not methods.uses(self.method, field.name)
+            and (field.name in idle or not methods.uses(self.method, field.name))
         ]
 
     def pairs_or_default(self) -> str:
@@ -331,4 +342,4 @@ class Config(RunOptions, Choice):
 
     def name(self) -> str:
         """The name of the run's folder where none is given."""
-        return f"{self.method}-{self.task or Path(self.data).stem}-{self.seed}"
+        return f"{self.method}-{self.task or short_name(self.data)}-{self.seed}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..options.checks import flag
@@ -205,7 +204,7 @@ def _trait(name: str, value: Any, plain: Sequence[str] = PLAIN) -> str:
 def _columns(groups: Sequence[Group]) -> dict[str, Column]:
     """The column of each group's data, by its key, in the table's order."""
     data = {_key(group.data): group.data for group in groups}
-    names = {key: each["task"] or Path(each["data"]).stem for key, each in data.items()}
+    names = {key: each["task"] or run_identity.data_name(each) for key, each in data.items()}
     order = sorted(data, key=lambda key: (names[key], data[key]["per_class"] or float("inf"), key))
     differing = {
         (name, option)

@@ -40,7 +40,7 @@ def details(run: Run, trained: Trained) -> Iterator[str]:
     yield f"# Model Card for {run.folder.resolve().name}"
     yield (
         f"{trained.network} classifies images of {size} pixels into {len(trained.classes)} "
-        f"classes. It was trained on {data_name(run)}{helped}."
+        f"classes. It was trained on {run_identity.data_name(run.config)}{helped}."
     )
     yield "## Model Details\n\n### Model Description"
     yield f"Classes: {', '.join(trained.classes)}."
@@ -72,8 +72,9 @@ def training(run: Run, trained: Trained) -> Iterator[str]:
     """ "Training Details"."""
     config, result = run.config, run.result
     yield "## Training Details\n\n### Training Data"
+    data = run_identity.data_name(config)
     facts = [
-        f"Data set: {data_name(run)}, with {config.get('division', 'an unknown division')}",
+        f"Data set: {data}, with {config.get('division', 'an unknown division')}",
         f"Size of the images: {shape(trained)} pixels",
     ]
     if config.get("per_class") is not None:
@@ -114,8 +115,8 @@ def evaluation(run: Run) -> Iterator[str]:
     images = run.result["images"]
     yield "## Evaluation\n\n### Testing Data, Factors & Metrics\n\n#### Testing Data"
     yield (
-        f"{images['test']} images of {data_name(run)} that were not trained on. The epoch was "
-        f"chosen on {images['validation']} other images."
+        f"{images['test']} images of {run_identity.data_name(run.config)} that were not trained "
+        f"on. The epoch was chosen on {images['validation']} other images."
     )
     yield "#### Metrics\n\nAccuracy: the share of images whose most probable class is right."
     yield "### Results"
@@ -209,11 +210,6 @@ def chosen(run: Run) -> dict[str, Any]:
         for name, value in run_identity.options(run).items()
         if name not in ELSEWHERE | run_identity.PLACES and value != default[name]
     }
-
-
-def data_name(run: Run) -> str:
-    """The data set's name; of a file or a folder, its name without its place."""
-    return Path(run.config["data"]).stem
 
 
 def shape(trained: Trained) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ..options.checks import flag
@@ -57,14 +59,15 @@ def defaults(run: Run) -> dict[str, Any]:
     return plain(dataclasses.asdict(config) | {"pairs": config.pairs_or_default()}, digits=17)
 
 
-def command(run: Run) -> str:
-    """A command line that starts the run."""
+def command(run: Run, *, seed: bool = True) -> str:
+    """A command line that starts the run, with its seed or without."""
     default = defaults(run)
     kind, what = ("train", "method") if "method" in run.config else ("pretrain", "network")
     words = [flag(what), run.config[what]]
     for name, value in options(run).items():
         said = name in ("task", "data", "seed") or value != default[name]
-        if name not in (what, "run_dir") and said and value is not None:
+        left_out = name in (what, "run_dir") or (name == "seed" and not seed)
+        if said and not left_out and value is not None:
             values = value if isinstance(value, list) else [value]
             words += [flag(name), *map(str, values)]
     return f"l2t {kind} {shlex.join(words)}"
@@ -83,6 +86,11 @@ def identity(run: Run) -> dict[str, Any]:
     if config.get("weights_from") is not None:
         config["weights_from"] = config.get("weights_of", "a search")
     return {k: v for k, v in config.items() if k not in left_out and uses(method, k)}
+
+
+def data_name(config: Mapping[str, Any]) -> str:
+    """The data set's name; of a file or a folder, its name without its place."""
+    return Path(config["data"]).stem or config["data"]
 
 
 def text(value: Any) -> str:

@@ -27,6 +27,9 @@ from .checkpoints import Checkpoints
 from .further_batches import Further
 from .tracking import UNTRACKED, Tracked
 
+# What a signal is answered with.
+ENDS = "the run ends after this step, and can be resumed; Ctrl-C once more ends it at once"
+
 
 def train(
     options: RunOptions,
@@ -111,7 +114,7 @@ def train(
             # Several processes would have to stop at the same step. They just end, and resume from
             # the latest checkpoint.
             if jax.process_count() == 1:
-                received = stack.enter_context(signals.collected())
+                received = stack.enter_context(signals.collected(ENDS))
             keeper = Keeper(checkpoints, steps, 60 * options.checkpoint_minutes, received)
         result = loop.train(
             compiled,

@@ -10,8 +10,16 @@ from typing import Any
 
 from ..options.config_file import WEIGHTS_USED
 from ..options.run_options import PLACES, RunOptions
-from ..system.files import plain
+from ..system.files import is_unfinished, plain
 from .layout import CONFIG, LOCK, RESULT
+
+# What differs where a checksum does, which says nothing itself.
+OTHER_IMAGES = "other images (some were added, removed or changed since)"
+DIGESTS = {
+    "data_sha256": OTHER_IMAGES,
+    "split_sha256": OTHER_IMAGES,
+    "source_sha256": "other weights of a source",
+}
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -69,7 +77,7 @@ def has_run(folder: Path, options: RunOptions, more: Mapping[str, Any]) -> bool:
         return False
     if not folder.is_dir():
         raise ValueError(f"the run's folder must be new or empty (got {folder}, a file)")
-    if all(path.name == LOCK for path in folder.iterdir()):
+    if all(path.name == LOCK or is_unfinished(path) for path in folder.iterdir()):
         return False
     stored = read_json(folder / CONFIG)
     if stored is None or options.resume == "never":
@@ -79,8 +87,8 @@ def has_run(folder: Path, options: RunOptions, more: Mapping[str, Any]) -> bool:
         )
     if differing := differences(stored, options, more):
         raise ValueError(
-            f"{folder} has a run with {'; '.join(differing)}; give the same options, or another "
-            "folder (--run-dir, or --out of l2t compare)"
+            f"{folder} has a run with {'; '.join(differing)}; give the same options and files, or "
+            "another folder (--run-dir, or --out of l2t compare)"
         )
     return True
 
@@ -88,7 +96,7 @@ def has_run(folder: Path, options: RunOptions, more: Mapping[str, Any]) -> bool:
 def differences(
     stored: Mapping[str, Any], options: RunOptions, more: Mapping[str, Any]
 ) -> list[str]:
-    """The options in which a config.json differs, such as ``beta 0.5, not 1.0``."""
+    """What is otherwise in a config.json, such as ``beta 0.5, not 1.0`` or ``other images``."""
     wanted = plain(dataclasses.asdict(options) | dict(more), digits=17)
     # A run from before an option existed did what is now the option's default.
     known = plain(dataclasses.asdict(type(options)()), digits=17) | dict(stored)
@@ -96,9 +104,15 @@ def differences(
     known = {name: wanted[name] for name in more if name not in stored} | known
     if (used := known.get(WEIGHTS_USED)) and used == wanted.get("source_weights"):
         known["source_weights"] = used  # the same weights, by their names with a commit
-    return [
-        f"{name} {known.get(name)}, not {value}"
+    other = {
+        name: value
         for name, value in wanted.items()
         # A run that has ended at a non-finite batch may resume without that batch.
         if name not in (*PLACES, "skip_nonfinite") and known.get(name) != value
+    }
+    options_that_differ = [
+        f"{name} {known.get(name)}, not {value}"
+        for name, value in other.items()
+        if name not in DIGESTS
     ]
+    return options_that_differ or list(dict.fromkeys(DIGESTS[name] for name in other))

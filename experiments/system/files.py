@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-# The folder within another one that files are written to before they are moved there.
+# Ends the name of what is moved to its place when it has been written: a hidden file, or a folder.
 UNFINISHED = ".part"
 
 
@@ -49,12 +49,17 @@ def replacing(path: Path) -> Iterator[Path]:
 
     After an error the temporary file is removed and ``path`` is unchanged.
     """
-    unfinished = path.with_name(f".{path.name}.part")
+    unfinished = path.with_name(f".{path.name}{UNFINISHED}")
     try:
         yield unfinished
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a file is what a process that was killed within `replacing` has left behind."""
+    return path.name.startswith(".") and path.suffix == UNFINISHED and path.is_file()
 
 
 @contextlib.contextmanager

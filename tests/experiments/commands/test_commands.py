@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -114,6 +115,11 @@ def test_new_images_are_classified_by_what_a_run_has_trained(source, capsys, tmp
     # The three most probable classes, without an image that cannot be read.
     broken = tmp_path / "broken.png"
     broken.write_text("no image")
+    # A file's name may have bytes that are no text.
+    odd = tmp_path / "odd\udcff.png"
+    odd.write_bytes(first.read_bytes())
+    assert run_predict(source.parent, odd, "--out", table) == 0
+    assert table.read_bytes().splitlines()[1].startswith(os.fsencode(odd))
     three = ["--top", 3, "--unreadable", "skip"]
     assert run_predict(source.parent, broken, first, *three) == 0
     told = capsys.readouterr()

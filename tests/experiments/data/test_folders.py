@@ -12,7 +12,7 @@ from conftest import ROOT
 from image_files import BOMB, COLOURS_PNG, CONVERTED, JPEG, REFUSED, SIDE, encoded, put
 
 from experiments import train
-from experiments.data import class_folders, decoding, image_files, load
+from experiments.data import class_folders, decoding, digests, image_files, load
 from experiments.options import cli
 from experiments.options.train_options import Config
 from experiments.runs import inputs
@@ -243,6 +243,31 @@ def test_what_a_divided_folder_lacks_or_has_twice_is_told(tmp_path):
     with pytest.raises(ValueError, match="give one of these folders"):
         inputs.to_evaluate(str(wrong), tmp_path, SIDE, None)
     assert len(inputs.to_evaluate(str(whole), tmp_path, SIDE, None).labels) == 4
+    # What is trained on tests nothing, whatever it is called.
+    (tmp_path / "same").symlink_to(whole / "train")
+    for name in (f"{whole}/train", f"{whole}/test/../train", f"{tmp_path}/same"):
+        told = refusal(whole / "train", f"--test-data={name}")
+        assert told.startswith(f"--test-data {name} must have other images than the training's")
+    shutil.rmtree(whole / "test")
+    assert "must have other images" in refusal(whole, f"--test-data={tmp_path}/same")
+
+
+def test_a_runs_folder_may_not_lie_among_the_images(tmp_path, monkeypatch):
+    put(tmp_path, good("flat/a", "flat/b", "divided/train/a", "divided/train/b"))
+    monkeypatch.chdir(tmp_path / "flat")
+
+    def check(**options):
+        Config(method="scratch", **options).check_files()
+
+    for data, folder in ((".", None), ("../flat", "a/run"), ("../divided", "../divided/train/run")):
+        with pytest.raises(ValueError, match="--run-dir must not lie in --data"):
+            check(data=data, run_dir=folder and Path(folder))
+    with pytest.raises(ValueError, match="--run-dir must not lie in --unlabelled"):
+        check(unlabelled=".")
+    check(data=".", run_dir=Path("../run"))
+    check(data=".", run_dir=Path(".hidden/run"))
+    check(data="../divided", run_dir=Path("../divided/runs/one"))
+    assert Config(method="scratch", data=".").name() == "scratch-flat-0"
 
 
 def test_classes_may_be_called_like_parts(tmp_path):
@@ -302,6 +327,7 @@ NAMES = (
 
 
 def test_names_may_be_in_any_script(tmp_path):
+    """Also in none: the last is a byte that is no text."""
     contents = {n: encoded(np.full((4, 4), 20 * i, np.uint8), "PNG") for i, n in enumerate(NAMES)}
     put(tmp_path, {f"{n}/{n}{i}.png": contents[n] for n in NAMES for i in range(3)})
     files = class_folders.list_folder(tmp_path, SIDE)
@@ -310,6 +336,7 @@ def test_names_may_be_in_any_script(tmp_path):
     greys = {n.replace("e\u0301", "\u00e9"): 20 * i for i, n in enumerate(NAMES)}
     found = files.load(np.arange(len(files.labels)))[:, 0, 0, 0]
     assert found.tolist() == [greys[files.classes[label]] for label in files.labels]
+    assert len(digests.of_images([files])) == 64
     put(tmp_path, {f"{name}/{name}.png": b"" for name in NAMES})
     told = refusal(tmp_path)
     assert told.startswith("11 problems")

@@ -13,7 +13,7 @@ from conftest import ROOT
 import experiments
 from experiments import compare, demo, evaluate, models, parity, predict, pretrain, report
 from experiments import compile as compile_command
-from experiments.options import cli, habits, tasks
+from experiments.options import checks, cli, habits, tasks
 from experiments.options.train_options import Config
 
 OPTIONS = {
@@ -89,6 +89,60 @@ def test_help_fits_its_terminal_and_says_what_a_default_means(command, capsys, m
     assert max(map(len, printed.splitlines())) <= 90
     assert "(default: None)" not in printed
     assert "(default: )" not in printed
+
+
+@pytest.mark.parametrize("task", tasks.TASKS)
+def test_the_target_of_a_tasks_finetune_and_probe_is_its_source(task, tmp_path):
+    weights = tmp_path / "weights.pth"
+    weights.touch()
+    source = tasks.TASKS[task]["source"]
+    line = ["--task", task, "--source-weights", *[str(weights)] * len(source)]
+    if len(source) > 1:
+        line += ["--source", "resnet14", "--source-weights", str(weights)]
+        source = ("resnet14",)
+    for method in ("finetune", "probe"):
+        config = cli.parse(Config, "l2t train", ["--method", method, *line])
+        config.check()
+        assert config.source == source
+        assert config.target == (source[0] if method == "finetune" else Config.target)
+        again = cli.parse(Config, "l2t train", cli.arguments(config))
+        assert again == config
+
+
+class ExhaustedError(RuntimeError):
+    """As a device raises it: its first line says what, the others where."""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ExhaustedError("RESOURCE_EXHAUSTED: Out of memory\n4 GiB"), "smaller --batch-size"),
+        (MemoryError(), "(got: MemoryError); give a smaller --batch-size"),
+        (RuntimeError("Unable to initialize backend 'cuda'\nmore"), "'cuda' (--debug shows where)"),
+    ],
+)
+def test_what_a_device_cannot_do_is_an_error_in_one_line(error, said, capsys):
+    def main(options):
+        raise error
+
+    assert cli.run(main, models.Options, prog="l2t models", args=[]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("models: error: ")
+    assert said in line
+    assert "4 GiB" not in line
+
+
+def test_where_no_file_can_be_written_is_told_before(tmp_path, monkeypatch):
+    for path, said in (
+        (tmp_path, "must be a file (got"),
+        (tmp_path / "none" / "a.csv", "must be in an existing folder (got"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(said)):
+            checks.check_can_be_written("out", path)
+    checks.check_can_be_written("out", tmp_path / "a.csv")
+    monkeypatch.setattr(checks.os, "access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(ValueError, match="that you may write to"):
+        checks.check_can_be_written("out", tmp_path / "a.csv")
 
 
 def test_every_task_is_described():

@@ -103,5 +103,11 @@ def test_options_that_a_method_does_not_use_are_named():
         ("probe", {"epochs": 3, "label_smoothing": 0.1}, ["--epochs", "--label-smoothing"]),
         ("fm", {"beta": 2.0, "pairs": "0-0", "per_class": 5}, []),
         ("l2t-ww", {"where": "constant", "at_weight": 2.0}, ["--at-weight"]),
+        (
+            "l2t-ww",
+            {"where": "constant", "where_bias": 3.0, "outer_fraction": 0.5},
+            ["--outer-fraction", "--where-bias"],
+        ),
+        ("l2t-ww", {"where_bias": 3.0, "outer_batch": "held-out", "outer_fraction": 0.5}, []),
     ):
         assert sorted(Config(method=method, **given).without_effect()) == unused
