@@ -17,7 +17,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from .options import cli
-from .reporting import each_class, groups, pictures, run_identity, table
+from .reporting import each_class, groups, paired, pictures, run_identity, table
 from .reporting.groups import Arranged, Group
 from .runs import finished
 from .runs.finished import Found, Run
@@ -82,6 +82,7 @@ def main(options: Options) -> int:
             texts["table.md"].strip(),
             *what_it_shows(results),
             *to_choose_by(validation),
+            *paired.section(results, validation),
             *each_class.tables(arranged, validation),
             *few_images(arranged),
             *alike(arranged),
