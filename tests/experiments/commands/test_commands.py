@@ -120,6 +120,7 @@ def test_new_images_are_classified_by_what_a_run_has_trained(source, capsys, tmp
     odd.write_bytes(first.read_bytes())
     assert run_predict(source.parent, odd, "--out", table) == 0
     assert table.read_bytes().splitlines()[1].startswith(os.fsencode(odd))
+    capsys.readouterr()
     three = ["--top", 3, "--unreadable", "skip"]
     assert run_predict(source.parent, broken, first, *three) == 0
     told = capsys.readouterr()
