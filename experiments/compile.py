@@ -7,6 +7,7 @@ from .system import extra  # noqa: F401 - says what is not installed, before it 
 # isort: split
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -71,14 +72,19 @@ def check(options: Options, batch_size: int) -> Chip:
     check_ranges(options, *at_least(1, options, ("batch_size", "unroll_steps")))
     if any(number < 1 for number in options.devices):
         raise ValueError(f"--devices must be at least 1 (got {min(options.devices)})")
-    for number in options.devices:
+    check_divisible(batch_size, options.devices)
+    check_can_be_written("json", options.json)
+    return ahead_of_time.chip(options.topology)
+
+
+def check_divisible(batch_size: int, numbers: Sequence[int]) -> None:
+    """Raises a ValueError unless a batch can be divided over each number of devices."""
+    for number in numbers:
         if batch_size % number:
             raise ValueError(
                 f"--batch-size must be a multiple of each number of devices (got {batch_size} for "
                 f"{number} devices)"
             )
-    check_can_be_written("json", options.json)
-    return ahead_of_time.chip(options.topology)
 
 
 def main(options: Options) -> int:
@@ -93,6 +99,7 @@ def main(options: Options) -> int:
             f"--devices must be at most {len(everything)} with --topology {options.topology} (got "
             f"{max(numbers)})"
         )
+    check_divisible(batch_size, numbers)
     chosen = programs.setting(options.setting, options.precision)
     pairs = len(chosen.pairs)
     methods: dict[str, tuple[Method, bool]] = {

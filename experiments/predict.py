@@ -7,7 +7,6 @@ from .system import extra  # noqa: F401 - says what is not installed, before it 
 # isort: split
 import contextlib
 import csv
-import io
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -57,8 +56,8 @@ class Options:
     #: Number of classes to name for each image, the most probable first.
     top: int = 1
     #: What to do about images that cannot be read.
-    #: - refuse: name them all, and classify none.
-    #: - skip: name them on standard error, and classify the others.
+    #: - refuse: name up to ten, count the others, and classify none.
+    #: - skip: name them all on standard error, and classify the others.
     unreadable: Literal["refuse", "skip"] = "refuse"
     batch_size: ForwardBatch = 500
 
@@ -125,8 +124,6 @@ def main(options: Options) -> int:
             file = stack.enter_context(
                 unfinished.open("w", encoding="utf-8", errors="surrogateescape", newline="")
             )
-        elif isinstance(file, io.TextIOWrapper):
-            file.reconfigure(errors="surrogateescape")
         table = csv.writer(file, lineterminator="\n")
         table.writerow(columns(options.top))
         table.writerows(rows)

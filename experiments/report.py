@@ -93,7 +93,9 @@ def main(options: Options) -> int:
         ]
     )
     for name, text in texts.items():
-        (options.out / name).write_text(text.strip() + "\n", encoding="utf-8")
+        # A class's name may have bytes that are no text. They are written as they are.
+        path = options.out / name
+        path.write_text(text.strip() + "\n", encoding="utf-8", errors="surrogateescape")
     if len(results.rows) > 1:
         print(f"On the validation images, to choose by:\n\n{table.markdown(validation)}")
     print(

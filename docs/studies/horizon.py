@@ -1,6 +1,6 @@
 """Whether the meta-gradient tells a source that helps from one that does not, by its horizon.
 
-    python docs/studies/horizon.py HELPS HELPS_NOT TRAIN.npz HELD_OUT.npz
+    PYTHONPATH=. python docs/studies/horizon.py HELPS HELPS_NOT TRAIN.npz HELD_OUT.npz
 
 Two ResNet-32 sources with standard channels → VGG-9 with batch norm of a quarter of its width, all
 30 pairs of stage ends and target layers. The target is trained as `fm` trains it, with every λ at 1

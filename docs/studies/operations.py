@@ -1,6 +1,6 @@
 """Where a plain training step's time goes on a CPU, operation by operation, beside PyTorch.
 
-python docs/studies/operations.py [BATCH] [CORES]
+PYTHONPATH=. python docs/studies/operations.py [BATCH] [CORES]
 
 VGG-9-BN at 32x32, on one core unless told otherwise (Linux). XLA's times are those of its
 profiler's trace, PyTorch's of its own profiler. Both add up what ran in so many steps, and divide.

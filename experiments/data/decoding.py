@@ -26,6 +26,8 @@ UNREADABLE = (
 # image, because it holds for all threads.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
+# TIFF's tags: bits of a sample, and what 0 means.
+BITS, PHOTOMETRIC = 258, 262
 # EXIF orientation → the transposition that turns the image upright.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -42,7 +44,7 @@ def read(file: Path | BinaryIO) -> Image.Image:
     """An image in RGB, turned upright.
 
     - Of an animation the first frame is used.
-    - Greys of 16 bits are scaled to 8.
+    - Greys of 9 to 16 bits are scaled to 8.
     - Transparent pixels are placed on white.
 
     Raises:
@@ -114,8 +116,13 @@ def orientation(image: Image.Image) -> int:
 def to_rgb(image: Image.Image) -> Image.Image:
     """A decoded image's pixels as RGB."""
     if is_16_bit(image):  # Pillow would clip it at 255
-        greys = np.asarray(image).astype(np.int64)
-        return Image.fromarray(((greys * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+        greys, most = np.asarray(image).astype(np.int64), 65535
+        if image.format == "TIFF":  # which may have fewer bits, or 0 as its white
+            tags = image.tag_v2  # type: ignore[attr-defined]
+            most = 2 ** int(np.ravel(tags.get(BITS, 16))[0]) - 1
+            greys = most - greys if tags.get(PHOTOMETRIC) == 0 else greys
+        scaled = (greys * 255 + most // 2) // most
+        return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:  # transparent pixels can have any colour
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from l2t_jax import Outputs, all_pairs
@@ -27,7 +28,8 @@ def choose_pairs(text: str, sources: Sequence[Outputs], target: Outputs) -> list
       `l2t_jax.concatenate`.
 
     Raises:
-      ValueError: the text has another form, a pair is outside the networks, or there is no pair.
+      ValueError: the text has another form, a pair is outside the networks or is named twice, or
+        there is no pair.
     """
     if re.fullmatch(rf"{PAIR}(,{PAIR})*", text):
         named = [_read(pair, text, len(sources)) for pair in text.split(",")]
@@ -41,6 +43,11 @@ def choose_pairs(text: str, sources: Sequence[Outputs], target: Outputs) -> list
         raise ValueError(
             "--pairs must be stages, all, one-to-one, single or a list like 4-0,9-1 (got "
             f"{text}); with several sources write 0:4-0,1:9-1"
+        )
+    if twice := [pair for pair, count in Counter(named).items() if count > 1]:
+        number, (m, n) = twice[0]
+        raise ValueError(
+            f"--pairs must name each pair once (got {number}:{m}-{n} again in {text}); leave it out"
         )
     starts = first_layers(sources)
     for number, source in enumerate(sources):

@@ -56,6 +56,9 @@ def run(
       signal's number after an interruption. Each of these prints one line on stderr.
     """
     words = sys.argv[1:] if args is None else args
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name may have bytes that are no text. They are printed as they are.
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         parsed = parse(options, prog, [word for word in words if word != DEBUG], hint)
         with precision.products(getattr(parsed, "precision", "float32")):

@@ -25,8 +25,8 @@ WEIGHTS = f"a .pth, .pth.tar or .safetensors file, or {weight_files.FORM} on the
 IMAGE_SIZE = "Side in pixels that the digits and the images of a folder are scaled to."
 
 CROP_SHARE = (
-    "Share of the shorter side that the centre crop keeps. It applies to a folder's images that "
-    "are validated, tested or evaluated on."
+    "Share of the shorter side that the centre crop keeps. It applies to a folder's images, "
+    "but not to those that --augment resized-crop crops at random."
 )
 CROP_SHARE_DEFAULT = "(default: 0.875 from --image-size 128 on, else 1)"
 

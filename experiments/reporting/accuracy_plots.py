@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-matplotlib.use("Agg")
+from .drawing import drawn
 
 STYLES = ["-", "--", ":", "-."]
 MARKERS = ["o", "s", "^", "D"]
@@ -90,7 +90,7 @@ def over_images(
 
 def _legend_lines(label: str) -> list[str]:
     """A name in lines, so that it does not take the place of the picture."""
-    return textwrap.wrap(label, 48, break_on_hyphens=False) or [""]
+    return textwrap.wrap(drawn(label), 48, break_on_hyphens=False) or [""]
 
 
 def _axes(labels: Collection[str], title: str) -> tuple[Figure, Axes]:
@@ -99,7 +99,7 @@ def _axes(labels: Collection[str], title: str) -> tuple[Figure, Axes]:
     size = (6.3 + 0.075 * max(map(len, lines)), max(4.0, 1.0 + 0.22 * len(lines)))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
-    axes.set_title(title)
+    axes.set_title(drawn(title))
     axes.grid(alpha=0.3)
     return figure, axes
 

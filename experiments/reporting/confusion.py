@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
+from .drawing import all_drawn, drawn
 
 # With more classes, only so many of the worst are listed.
 LISTED = 20
@@ -48,6 +47,7 @@ def by_class(matrix: np.ndarray, classes: Sequence[str]) -> list[str]:
 
 def draw(path: Path, matrix: np.ndarray, classes: Sequence[str], title: str) -> None:
     """Draws the matrix. The colours are shares of each class; the numbers are counts."""
+    classes = all_drawn(classes)
     totals = matrix.sum(axis=1, keepdims=True)
     shares = matrix / np.maximum(totals, 1)
     side = min(max(4.5, 0.5 * len(classes)), 20)
@@ -63,7 +63,7 @@ def draw(path: Path, matrix: np.ndarray, classes: Sequence[str], title: str) -> 
     size = 10 if len(classes) <= 20 else max(3.0, 200 / len(classes))
     axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=size)
     axes.set_yticks(range(len(classes)), classes, fontsize=size)
-    axes.set(xlabel="taken for", ylabel="class", title=title)
+    axes.set(xlabel="taken for", ylabel="class", title=drawn(title))
     figure.colorbar(picture, ax=axes, label="share of the class, %", shrink=0.8)
     figure.savefig(path, dpi=120)
 

@@ -89,11 +89,12 @@ def training(run: Run, trained: Trained) -> Iterator[str]:
         f"```console\n{run_identity.command(run)}\n```"
     )
     yield "#### Preprocessing [optional]"
-    augmented = config.get("augment", "auto")
+    # A run from before it was recorded has what was asked for.
+    augmented = result.get(layout.AUGMENTATION, f"`--augment {config.get('augment', 'auto')}`")
     yield (
         "Of an image file the square in the centre is cut out, with "
         f"{trained.crop_share:g} of the shorter side, and scaled. The program divides pixels by "
-        f"255 and normalises each channel. Augmentation in training: `--augment {augmented}`."
+        f"255 and normalises each channel. Augmentation in training: {augmented}."
     )
     yield "#### Training Hyperparameters"
     given = chosen(run)
@@ -113,17 +114,18 @@ def training(run: Run, trained: Trained) -> Iterator[str]:
 def evaluation(run: Run) -> Iterator[str]:
     """ "Evaluation"."""
     images = run.result["images"]
+    chosen = "strength of its penalty" if run.config.get("method") == "probe" else "epoch"
     yield "## Evaluation\n\n### Testing Data, Factors & Metrics\n\n#### Testing Data"
     yield (
         f"{images['test']} images of {run_identity.data_name(run.config)} that were not trained "
-        f"on. The epoch was chosen on {images['validation']} other images."
+        f"on. The {chosen} was chosen on {images['validation']} other images."
     )
     yield "#### Metrics\n\nAccuracy: the share of images whose most probable class is right."
     yield "### Results"
     rows = [
         [name, str(images[key]), f"{100 * run.result[f'{short}_accuracy']:.2f}"]
         for name, key, short in (
-            ("validation, by which the epoch was chosen", "validation", "val"),
+            (f"validation, by which the {chosen} was chosen", "validation", "val"),
             ("test", "test", "test"),
         )
     ]

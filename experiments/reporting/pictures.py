@@ -76,14 +76,17 @@ def _where(out: Path, end: str, title: str, group: Group) -> Iterator[Picture]:
     transfer_plots.lambda_matrices(out / name, pairs, history, epochs, title, names)
     caption = f"λ of each pair of layers over training, {title}: mean over an epoch's steps, "
     caption += f"{of_seeds(group.seeds)}."
-    if len(histories) > 1:
-        most = histories[:, -1].std(axis=0, ddof=1).max()
+    # The runs may end in different epochs.
+    ends = np.array([run.pair_weights[-1] for run in group.runs])
+    if len(ends) > 1:
+        most = ends.std(axis=0, ddof=1).max()
         caption += (
-            f" In the last epoch, its standard deviation over the seeds is at most {most:.2g}."
+            " In each run's last epoch, its standard deviation over the seeds is at most "
+            f"{most:.2g}."
         )
     yield name, caption
     name = f"matching-{end}"
-    transfer_plots.matching_diagram(out / name, pairs, history[-1], title, names)
+    transfer_plots.matching_diagram(out / name, pairs, ends.mean(axis=0), title, names)
     yield name, f"Which layers are matched in the last epoch, {title}: {of_seeds(group.seeds)}."
 
 

@@ -15,8 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from l2t_jax.pairs import Pair
 
 from ..data.dataset import Dataset
-
-matplotlib.use("Agg")
+from .drawing import drawn
 
 # With more pairs, their lines have no names.
 NAMED = 20
@@ -35,11 +34,11 @@ class Names(NamedTuple):
 
     def source(self, layer: int) -> str:
         """The name of a source layer."""
-        return self.sources.get(layer, f"source {layer}")
+        return drawn(self.sources.get(layer, f"source {layer}"))
 
     def target(self, layer: int) -> str:
         """The name of a target layer."""
-        return f"{self.network} {layer}"
+        return drawn(f"{self.network} {layer}")
 
     def pair(self, pair: Pair) -> str:
         """The name of a pair."""
@@ -99,7 +98,7 @@ def lambda_matrices(
     heights = (max(2.6, 0.8 + 0.25 * len(sources)), max(3.4, 0.8 + 0.17 * len(pairs) * named))
     width = max(max(1.9, 0.35 * len(targets)) * len(moments) + 2.6, 7.0)
     figure = Figure(figsize=(width, sum(heights) + 0.3), layout="constrained")
-    figure.suptitle(f"{title}\n{moved(history)}")
+    figure.suptitle(f"{drawn(title)}\n{moved(history)}")
     # Two subfigures, so that the names of the lines take no room from the matrices.
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
     widths = [(width - 2.6) / len(moments)] * len(moments) + [0.25]
@@ -112,7 +111,7 @@ def lambda_matrices(
         panel.set_title(f"epoch {epochs[moment]}", fontsize=9)
         panel.set_xticks(range(len(targets)), [str(n) for n in targets])
         panel.set_yticks(range(len(sources)), [names.source(m) for m in sources] if i == 0 else [])
-        panel.set_xlabel(f"layer of {names.network}")
+        panel.set_xlabel(f"layer of {drawn(names.network)}")
     upper.colorbar(image, cax=upper.add_subplot(grid[0, -1]), label="mean λ")
     lines = lower.subplots()
     colours = matplotlib.colormaps["tab10"]
@@ -227,7 +226,8 @@ def matching_diagram(
             )
     axes.set(xlim=(-0.25, 1.25), ylim=(rows, 0))
     axes.set_axis_off()
-    axes.set_title(f"{title}\nline width: mean λ in the last epoch, widest {top:.2f}", fontsize=10)
+    words = f"line width: mean λ in the last epoch, widest {top:.2f}"
+    axes.set_title(f"{drawn(title)}\n{words}", fontsize=10)
     figure.savefig(path, dpi=120)
 
 
@@ -255,7 +255,7 @@ def channel_weights(
     columns = min(3, len(strongest))
     rows = -(-len(strongest) // columns)
     figure = Figure(figsize=(3.2 * columns + 0.8, 2.3 * rows + 0.8), layout="constrained")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(drawn(title), fontsize=10)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     # From 0 to twice the mean at least, so that what has hardly changed looks like it.
     most = max(float(np.max(weights[pair])) * len(weights[pair]) for pair in strongest)
@@ -291,6 +291,6 @@ def sample_pictures(path: Path, dataset: Dataset, count: int = 20) -> None:
         figure.subplots(-(-count // 10), 10).flat, dataset.images, dataset.labels, strict=False
     ):
         axes.imshow(image)
-        axes.set_title(dataset.classes[label], fontsize=10)
+        axes.set_title(drawn(dataset.classes[label]), fontsize=10)
         axes.set_axis_off()
     figure.savefig(path, dpi=100)

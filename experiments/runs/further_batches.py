@@ -68,6 +68,11 @@ def take(
         )
         shape, called = parts.train.image_shape, f"--unlabelled {config.unlabelled}"
         division.check_shape(images, shape, called, "the training part")
+        if config.augment == "resized-crop" and not isinstance(images, ImageFiles):
+            raise ValueError(
+                f"--augment resized-crop needs images in files (got {called}); give a folder of "
+                "images, or another --augment"
+            )
         if isinstance(images, ImageFiles):
             if isinstance(parts.train, Dataset):
                 (images,) = load.in_memory(images)

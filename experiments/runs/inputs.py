@@ -128,6 +128,18 @@ def by_workers(options: RunOptions, images: int, *, in_files: bool) -> bool:
     return options.image_size >= crops.LARGE or images * 3 * options.image_size**2 > MEMORY
 
 
+def augmentation(options: RunOptions, train: Dataset | ImageFiles) -> str:
+    """How training images are augmented: ``none``, ``crop-flip`` or ``resized-crop``."""
+    if not options.takes_steps:
+        return "none"
+    if options.augment != "auto":
+        return options.augment
+    if isinstance(train, ImageFiles):
+        return "resized-crop"
+    # A mirrored digit is another sign.
+    return "none" if options.data == "digits" else "crop-flip"
+
+
 def seeds(seed: int, number: int) -> list[int]:
     """Seeds for several independent orders of the training images. The first is ``seed``."""
     others = np.random.SeedSequence(seed).generate_state(number - 1)
@@ -155,11 +167,8 @@ def training_data(
       epochs: the most passes over the images; those of the options if None.
     """
     batch_size = options.batch_size if batch_size is None else batch_size
+    augment = augmentation(options, train) != "none"
     if isinstance(train, Dataset):
-        augment = options.augment == "crop-flip" or (
-            # A mirrored digit is another sign.
-            options.augment == "auto" and options.data != "digits"
-        )
         yield InMemory(train, devices, batch_size, seed, augment=augment)
         return
     from ..data.workers import FromFiles  # only this needs Grain
@@ -170,7 +179,7 @@ def training_data(
         batch_size,
         seed,
         epochs=options.epochs if epochs is None else epochs,
-        augment=options.augment != "none",
+        augment=augment,
         workers=options.workers,
     )
     with contextlib.closing(feed):

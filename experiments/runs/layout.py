@@ -33,5 +33,7 @@ IN_RESULT = {
 }
 # The key of the result with the number of images of each class, by part.
 PER_CLASS = "images_per_class"
+# The key of the result that says how training images were augmented.
+AUGMENTATION = "augmentation"
 # The key of the result with the trained network, as `trained_network` describes it.
 TRAINED = "trained"

@@ -199,6 +199,7 @@ def finish(
             },
             "finished": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "seconds": round(result.seconds, 3),
+            layout.AUGMENTATION: inputs.augmentation(options, splits.train),
             "dropped": result.dropped,
             "warnings": warnings,
             "devices": provenance.hardware(everywhere),

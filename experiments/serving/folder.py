@@ -96,5 +96,5 @@ def write(
         (unfinished / PROGRAM).write_bytes(content)
         zoo.save(unfinished / WEIGHTS, variables, {"format": "pt", **known})
         for name, text in texts.items():
-            (unfinished / name).write_text(text, encoding="utf-8")
+            (unfinished / name).write_text(text, encoding="utf-8", errors="surrogateescape")
         files.write_json(unfinished / MODEL, description)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +16,9 @@ from l2t_jax import Network, Variables
 from ..data.dataset import Images
 from ..data.preprocess import normalise
 from ..system.devices import Devices
+
+# The most images in a forward pass, up to so many pixels each.
+LARGEST, SMALL = 500, 128**2
 
 
 def best_class(logits: Array) -> Array:
@@ -43,18 +47,28 @@ def compile_evaluation(
     return jax.jit(classify, in_shardings=(whole, split), out_shardings=whole)
 
 
-def batches(devices: Devices, images: Images, batch_size: int = 500) -> Iterator[tuple[Array, int]]:
+def forward_batch(images: Images) -> int:
+    """Images in a forward pass, if nobody says how many: 500, and fewer above 128x128 pixels."""
+    pixels = math.prod(images.image_shape[:2])
+    return max(1, min(LARGEST, LARGEST * SMALL // pixels))
+
+
+def batches(
+    devices: Devices, images: Images, batch_size: int | None = None
+) -> Iterator[tuple[Array, int]]:
     """All images in order, in batches of the same shape.
 
     Args:
       devices: where the batches go.
       images: the images.
-      batch_size: images a batch, rounded up to a multiple of the devices.
+      batch_size: images a batch, rounded up to a multiple of the devices; None for
+        `forward_batch`.
 
     Yields:
       A uint8 batch, and its number of images. The rest of the last batch is padding.
     """
     total = len(images.labels)
+    batch_size = forward_batch(images) if batch_size is None else batch_size
     batch_size = devices.round_up(min(batch_size, total))
     rows = devices.rows(batch_size)
     for begin in range(0, total, batch_size):
@@ -69,7 +83,7 @@ def predict(
     devices: Devices,
     variables: Variables,
     images: Images,
-    batch_size: int = 500,
+    batch_size: int | None = None,
     on_batch: Callable[[int], object] = lambda images: None,
 ) -> Any:
     """A network's outputs for every image.
@@ -79,7 +93,7 @@ def predict(
       devices: where it runs.
       variables: the network's variables.
       images: what to classify. At most three batches are in memory at once.
-      batch_size: images a forward pass, rounded up to a multiple of the devices.
+      batch_size: images a forward pass, as of `batches`.
       on_batch: called after each batch with its number of images.
 
     Returns:

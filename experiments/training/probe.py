@@ -37,7 +37,7 @@ class Head(NamedTuple):
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """Logits, ``[N, classes]``."""
-        return features @ self.kernel + self.bias
+        return features.astype(self.kernel.dtype) @ self.kernel + self.bias
 
 
 class Compiled(NamedTuple):
@@ -121,7 +121,8 @@ def fit(split: Split, classes: int, inverse_strength: float) -> Head:
     from sklearn.linear_model import LogisticRegression  # takes a second to import
 
     mean, scale = split.features.mean(axis=0), split.features.std(axis=0)
-    scale = np.where(scale > 0, scale, 1.0)
+    # What varies by less is rounding. Divided by, it would get an enormous kernel.
+    scale = np.where(scale > 1e-5 * np.abs(mean), scale, 1.0)
     standard = (split.features - mean) / scale
     found = LogisticRegression(C=inverse_strength, max_iter=10_000).fit(standard, split.labels)
     if not np.array_equal(found.classes_, np.arange(classes)):

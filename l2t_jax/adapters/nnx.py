@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from l2t_jax._typing import Array
+from l2t_jax._typing import Array, PyTree
 from l2t_jax.adapters import paths
 from l2t_jax.adapters.paths import Mode
 from l2t_jax.base import Network, Outputs, Variables
@@ -36,8 +38,8 @@ def from_nnx(
       mode: keyword arguments of a call from whether it is one of training.
 
     Returns:
-      The network. A path that is not there, or is no array, raises a ValueError when it is
-      applied; it lists those that there are.
+      The network. When it is applied, it raises a ValueError for a path that is not there or is
+      no array, with those that there are; and for variables that are not the module's.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -74,8 +76,12 @@ def from_nnx(
         abstract = nnx.eval_shape(lambda: create(nnx.Rngs(0)))
         graphdef, *states = nnx.split(abstract, nnx.Param, ...)
         params, state = states
-        nnx.replace_by_pure_dict(params, variables.params)
-        nnx.replace_by_pure_dict(state, variables.model_state)
+        for name, expected, given in (
+            ("params", params, variables.params),
+            ("model_state", state, variables.model_state),
+        ):
+            _check_fits(name, nnx.to_pure_dict(expected), given)
+            nnx.replace_by_pure_dict(expected, given)
         module = nnx.merge(graphdef, params, state)
         module.train() if train else module.eval()
         logits, maps = run(module, paths.jax_arrays(images), train)
@@ -83,6 +89,32 @@ def from_nnx(
         return Outputs(logits, maps, moved)
 
     return Network(init, apply)
+
+
+def _check_fits(name: str, expected: PyTree, given: PyTree) -> None:
+    """Raises a ValueError unless variables have the leaves and shapes of a module's."""
+    wanted, there = (
+        {
+            "/".join(str(getattr(key, "key", key)) for key in path): jnp.shape(leaf)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        }
+        for tree in (expected, given)
+    )
+    wrong = [
+        *(f"no {path}" for path in wanted if path not in there),
+        *(f"{path}, which it does not have" for path in there if path not in wanted),
+        *(
+            f"{path} of shape {there[path]}, not {shape}"
+            for path, shape in wanted.items()
+            if there.get(path, shape) != shape
+        ),
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(
+            f"{name} must be those of the module (got {'; '.join(wrong[:3])}{more}); take them "
+            "from `init` of this network, or from `nnx_variables`"
+        )
 
 
 def nnx_variables(module: nnx.Module) -> Variables:

@@ -8,6 +8,7 @@ is refused, and none is looked up. No size that a file declares is believed beyo
 from __future__ import annotations
 
 import io
+import reprlib
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
@@ -88,7 +89,9 @@ def _read_legacy(data: bytes) -> Any:
     if load() != LEGACY_MAGIC:
         raise ValueError("a pickle must have PyTorch's magic number (got one without)")
     if (protocol := load()) != LEGACY_PROTOCOL:
-        raise ValueError(f"PyTorch's protocol must be {LEGACY_PROTOCOL} (got {protocol!r:.40})")
+        raise ValueError(
+            f"PyTorch's protocol must be {LEGACY_PROTOCOL} (got {reprlib.repr(protocol)})"
+        )
     system = load()
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise ValueError("a PyTorch file must be little-endian (got a big-endian one)")

@@ -53,6 +53,21 @@ def deep_png() -> bytes:
     return png(SIDE, SIDE, 16, 2, np.pad(rows, ((0, 0), (1, 0))).tobytes())
 
 
+def tiff(bits: int, photometric: int, rows: bytes) -> bytes:
+    """A TIFF of greys by its specification, uncompressed and little-endian."""
+    tags = {256: SIDE, 257: SIDE, 258: bits, 259: 1, 262: photometric, 277: 1, 278: SIDE}
+    tags |= {279: len(rows), 273: 8 + 2 + 12 * 9 + 4}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, tags[tag]) for tag in sorted(tags))
+    return b"II*\x00" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + rows
+
+
+def in_12_bits(values: np.ndarray) -> bytes:
+    """Rows of values below 4096, two in three bytes."""
+    first, second = values.ravel()[::2].astype(int), values.ravel()[1::2].astype(int)
+    three = (first >> 4, (first & 15) << 4 | second >> 8, second & 255)
+    return np.stack(three, axis=1).astype(np.uint8).tobytes()
+
+
 def grey(values: np.ndarray) -> np.ndarray:
     return np.repeat(np.asarray(values, float)[..., None], 3, axis=-1)
 
@@ -127,6 +142,16 @@ CONVERTED = {
     ),
     "16 bits.png": (encoded(DEEP[..., 0], "PNG"), grey(DEEP[..., 0] / 257), 0.5),
     "16 bits.tif": (encoded(DEEP[..., 0], "TIFF"), grey(DEEP[..., 0] / 257), 0.5),
+    "16 bits, 0 is white.tif": (
+        tiff(16, 0, DEEP[..., 0].astype("<u2").tobytes()),
+        grey(255 - DEEP[..., 0] / 257),
+        0.5,
+    ),
+    "12 bits.tif": (
+        tiff(12, 1, in_12_bits(DEEP[..., 0] >> 4)),
+        grey((DEEP[..., 0] >> 4) * (255 / 4095)),
+        0.5,
+    ),
     "16 bits.ppm": (
         f"P5 {SIDE} {SIDE} 65535\n".encode() + DEEP[..., 0].astype(">u2").tobytes(),
         grey(DEEP[..., 0] / 257),

@@ -31,6 +31,10 @@ def text(value: str) -> bytes:
     return b"X" + struct.pack("<I", len(value)) + value.encode()
 
 
+# A tuple of twice the tuple before it, and so on: a few bytes for 2**60 empty ones.
+DOUBLED = b")" + b"q\x00h\x00\x86" * 60
+
+
 def pickles(marker: Path) -> Iterator[tuple[str, bytes]]:
     """Pickles without their protocol; those that run something make the marker."""
     command = text(f"touch {marker}")
@@ -74,10 +78,9 @@ def pickles(marker: Path) -> Iterator[tuple[str, bytes]]:
     yield "a frame of 2**62", b"\x95" + struct.pack("<Q", 2**62) + b"N."
     yield "an integer of 2 GB", b"\x8b\xff\xff\xff\x7f."
     yield "an integer of many digits", b"I" + b"9" * 200_000 + b"\n."
-    doubled = b")" + b"q\x00h\x00\x86" * 60
-    yield "a key that is slow to hash", b"}" + doubled + b"Ns."
-    yield "a list of what is in it often", doubled + b"."
-    yield "an id that is slow to print", doubled + b"Q."
+    yield "a key that is slow to hash", b"}" + DOUBLED + b"Ns."
+    yield "a list of what is in it often", DOUBLED + b"."
+    yield "an id that is slow to print", DOUBLED + b"Q."
     yield "in itself", b"]q\x00h\x00a."
     yield "deep", b"]" * 20_000 + b"a" * 19_999 + b"."
     yield "deep tuples", b")" + b"\x85" * 20_000 + b"."
@@ -109,6 +112,8 @@ def weight_files(marker: Path) -> Iterator[tuple[str, bytes]]:
         pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
     )
     zeros = bytes(16)
+    magic = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
+    yield "legacy: a protocol that is slow to print", magic + b"\x80\x02" + DOUBLED[:121] + b"."
     for name, body in pickles(marker):
         tail = pickle.dumps(["0"], 2) + struct.pack("<q", 4) + zeros
         yield f"legacy: {name}", head + b"\x80\x02" + body + tail

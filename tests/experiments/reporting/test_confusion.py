@@ -47,7 +47,8 @@ def test_the_worst_class_comes_first_with_what_it_is_taken_for(tmp_path):
 
 
 def test_pictures_of_few_and_of_many_classes_are_drawn(tmp_path):
+    """Also of those whose names have formulas that are none, or bytes that are no text."""
     for count in (1, 4, 150):
-        names = [f"class {i}" for i in range(count)]
-        confusion.draw(tmp_path / f"{count}.png", np.eye(count, dtype=int) * 7, names, "title")
+        names = [f"class {i}$_$ caf\udce9" for i in range(count)]
+        confusion.draw(tmp_path / f"{count}.png", np.eye(count, dtype=int) * 7, names, "$^$\udcff")
         assert (tmp_path / f"{count}.png").stat().st_size > 5000

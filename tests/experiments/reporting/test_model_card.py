@@ -79,7 +79,10 @@ def test_a_card_tells_what_the_run_was(kind, photos, tmp_path):
     for name in finished_run.CLASSES:
         assert f"| {name} | 7 | 1 | 2 |" in text
     assert "| all | 21 | 3 | 6 |" in text
-    assert "| validation, by which the epoch was chosen | 3 | 50.00 |" in text
+    chosen = "strength of its penalty" if kind == "probe" else "epoch"
+    assert f"| validation, by which the {chosen} was chosen | 3 | 50.00 |" in text
+    augmented = "none" if kind == "probe" else "crop-flip"
+    assert f"Augmentation in training: {augmented}." in text
     assert "| test | 6 | 66.67 |" in text
     assert "| beetle | 0 | 2 | 0.0 |\n| moth | 2 | 2 | 100.0 |" in text
     assert "only 6 test images" in text

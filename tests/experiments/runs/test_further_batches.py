@@ -102,6 +102,15 @@ def test_images_without_labels_are_read_from_files_and_folders(tmp_path):
         load("none.npz")
 
 
+def test_images_in_memory_are_not_cropped_at_random(tmp_path):
+    np.savez(tmp_path / "more.npz", images=np.zeros((5, 8, 8, 3), np.uint8))
+    parts = inputs.load_splits(Config(image_size=8))
+    more = str(tmp_path / "more.npz")
+    config = Config(method="fm", augment="resized-crop", unlabelled=more, image_size=8)
+    with pytest.raises(ValueError, match=r"resized-crop needs images in files \(got --unlabelled"):
+        further_batches.take(config, parts, devices.one_device())
+
+
 @pytest.fixture
 def given(resnet8_weights) -> list[str]:
     line = (

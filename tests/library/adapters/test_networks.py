@@ -205,6 +205,32 @@ def test_nothing_has_to_be_matched():
         from_nnx(lambda rngs: Dict()).apply(Variables({}, {}), images, train=True)
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda p, s: (p | {"head": {"kernel": p["head"]["kernel"]}}, s), "params .*no head/bias"),
+        (
+            lambda p, s: ({k: v for k, v in p.items() if k != "norms"}, s),
+            "no norms/0/bias; .* and 1 more",
+        ),
+        (lambda p, s: (p | {"more": jnp.ones(2)}, s), "params .*more, which it does not have"),
+        (
+            lambda p, s: (p | {"head": p["head"] | {"bias": jnp.ones(7)}}, s),
+            r"params .*head/bias of shape \(7,\), not \(3,\)",
+        ),
+        (lambda p, s: (p, {}), "model_state must be .*no norms/0/mean"),
+    ],
+)
+def test_variables_that_are_not_the_modules_are_told(change, told):
+    variables = nnx_variables(NNX(nnx.Rngs(0)))
+    network = from_nnx(NNX, features=["last"])
+    shapes = jax.ShapeDtypeStruct((1, 6, 6, 3), jnp.float32)
+    with pytest.raises(ValueError, match=told):
+        jax.eval_shape(
+            lambda images: network.apply(Variables(*change(*variables)), images, train=True), shapes
+        )
+
+
 class Dict(nnx.Module):
     def __call__(self, x):
         return {"logits": x}
