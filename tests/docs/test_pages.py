@@ -185,8 +185,9 @@ def test_every_page_with_code_is_tested():
 @pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.name)
 def test_every_block_has_a_language_and_every_command_can_be_given(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    weights = ("model_best.pth.tar", "tinyimagenet200_resnet32.pth.tar", "digits.safetensors")
-    for name in weights:
+    (tmp_path / "digits").mkdir()
+    named = ("model_best.pth.tar", "tinyimagenet200_resnet32.pth.tar", "digits/source.safetensors")
+    for name in named:
         (tmp_path / name).touch()  # compare looks whether there are weights
     (tmp_path / "runs" / "search").mkdir(parents=True)
     (tmp_path / "runs" / "search" / "config.json").write_text(
