@@ -58,9 +58,11 @@ def from_linen(
         key there. All evaluations of one state see one draw.
 
     Returns:
-      The network. When it is applied, it raises a ValueError for a path that is not there or is
-      no array, for a stream without a key, and for variables that the module needs and that are
-      not among those given.
+      The network.
+
+    Raises:
+      ValueError: when it is applied: a path is not there or is no array, a stream has no key, or
+        variables that the module needs are not among those given.
 
     Example:
       >>> import jax.numpy as jnp

@@ -38,8 +38,11 @@ def from_nnx(
       mode: keyword arguments of a call from whether it is one of training.
 
     Returns:
-      The network. When it is applied, it raises a ValueError for a path that is not there or is
-      no array, with those that there are; and for variables that are not the module's.
+      The network.
+
+    Raises:
+      ValueError: when it is applied: a path is not there or is no array, or the variables are not
+        the module's.
 
     Example:
       >>> import jax, jax.numpy as jnp
