@@ -108,7 +108,7 @@ class Options:
             help_behavior_hint=CROP_SHARE_DEFAULT,
         ),
     ] = None
-    batch_size: ForwardBatch = 500
+    batch_size: ForwardBatch = None
     #: Npz file to write the predicted classes to. Its key predictions has a number for each image,
     #: in the images' order. Its key classes has the names that the numbers stand for. Of images in
     #: files, its key images has the paths.

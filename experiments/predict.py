@@ -59,7 +59,7 @@ class Options:
     #: - refuse: name up to ten, count the others, and classify none.
     #: - skip: name them all on standard error, and classify the others.
     unreadable: Literal["refuse", "skip"] = "refuse"
-    batch_size: ForwardBatch = 500
+    batch_size: ForwardBatch = None
 
 
 def main(options: Options) -> int:

@@ -49,5 +49,10 @@ FinishedRun = Positional[
     ]
 ]
 ForwardBatch = Annotated[
-    int, arg(metavar="N", help="Images in one forward pass. They are divided over all devices.")
+    int | None,
+    arg(
+        metavar="N",
+        help="Images in one forward pass. They are divided over all devices.",
+        help_behavior_hint="(default: 500, fewer above 128x128 pixels)",
+    ),
 ]
