@@ -6,8 +6,9 @@ from .system import extra  # noqa: F401 - says what is not installed, before it 
 
 # isort: split
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated
@@ -142,9 +143,14 @@ def check_data(runs: Sequence[Run]) -> None:
     # The seed decides which images of a class a run gets, but not whether there are enough.
     key = attrgetter(*CHOICE)
     one_of_each = {key(run.config): run for run in reversed(runs)}
+    checks: list[tuple[Run, Callable[[], object]]] = []
+    for run in runs:
+        checks += [(run, run.config.check_data), (run, run.config.check_apart)]
     for run in one_of_each.values():
+        checks.append((run, partial(inputs.parts_to_use, run.config)))
+    for run, check in checks:
         try:
-            inputs.parts_to_use(run.config)
+            check()
         except (ValueError, OSError) as error:
             raise ValueError(f"{run.name}: {error}") from error
 

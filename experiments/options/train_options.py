@@ -176,9 +176,13 @@ class Config(TransferOptions, TaskOptions, Choice):
         self.check_weights()
         if self.weights_from is not None and not self.weights_from.is_dir():
             raise FileNotFoundError(f"--weights-from {self.weights_from}: no such folder")
+        super().check_files()
+
+    def check_data(self) -> None:
+        """Raises a FileNotFoundError if the data, the test data or other images do not exist."""
+        super().check_data()
         if self.unlabelled is not None and not is_public(self.unlabelled):
             check_exists(self.unlabelled)
-        super().check_files()
 
     def check_weights(self) -> None:
         """Raises an error for the first of the sources' weights that cannot be there.

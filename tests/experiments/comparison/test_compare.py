@@ -201,6 +201,10 @@ BAD = [
     ),
     ("--methods scratch --tasks cifar10", "cifar10-scratch-seed0: "),
     ("--methods scratch -- --data nowhere.npz", "nowhere-scratch-seed0: "),
+    (
+        "--methods fm fm:unlabelled=nowhere,beta=2 -- --source-weights WEIGHTS",
+        "no such data: nowhere",
+    ),
     ("--methods scratch --per-class 5 500", "digits-n500-scratch-seed0: "),
     ("--methods scratch -- --batch-size 2000", "--batch-size must be at most"),
 ]
