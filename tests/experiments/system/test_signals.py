@@ -7,6 +7,14 @@ import pytest
 from experiments.system import signals
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """SIGINT as in a terminal: a shell's background processes ignore it, and it stays ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_the_first_is_told_and_a_second_ctrl_c_ends_at_once(capsys, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
@@ -23,6 +31,13 @@ def test_the_first_is_told_and_a_second_ctrl_c_ends_at_once(capsys, monkeypatch)
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) == before
     assert capsys.readouterr().err == ""
+
+
+def test_what_is_ignored_stays_ignored():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with signals.collected() as received:
+        signal.raise_signal(signal.SIGINT)
+    assert received == []
 
 
 def test_without_words_all_are_collected(capsys, monkeypatch):
