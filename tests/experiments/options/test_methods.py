@@ -1,6 +1,7 @@
 """The table of methods: an entry is all that a new one needs."""
 
 import json
+from dataclasses import replace
 
 import chex
 import jax
@@ -95,6 +96,16 @@ def test_balanced_classes_count_alike_and_one_on_average():
     smooth = optax.smooth_labels(jax.nn.one_hot(jnp.array([0]), 3), 0.1)
     wanted = optax.softmax_cross_entropy(logits, smooth).mean()
     assert float(loss(logits, jnp.array([0]))) == pytest.approx(float(wanted), rel=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["tensorfloat32", "bfloat16"])
+def test_differences_need_products_that_are_not_rounded(precision):
+    config = Config(
+        source_weights=("weights.pth",), meta_gradient="finite-difference", precision=precision
+    )
+    with pytest.raises(ValueError, match=f"finite-difference with --precision {precision}"):
+        config.check()
+    replace(config, precision="float32").check()
 
 
 def test_options_that_a_method_does_not_use_are_named():

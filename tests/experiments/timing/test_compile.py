@@ -161,3 +161,9 @@ def test_one_and_four_tpus_compile_to_fused_programs(tmp_path):
     assert rows[2]["operations"]["collectives"]["all-reduce"] <= 2 * 8 + 1
     assert rows[2]["moved"] < rows[0]["moved"]
     assert rows[3]["moved"] < rows[1]["moved"]
+
+
+def test_a_batch_is_divided_over_each_number_of_devices():
+    compile_command.check_divisible(12, (1, 4, 6))
+    with pytest.raises(ValueError, match=r"--batch-size must be a multiple .*got 10 for 4 devices"):
+        compile_command.check_divisible(10, (1, 4))
