@@ -5,10 +5,10 @@ from __future__ import annotations
 from .system import extra  # noqa: F401 - says what is not installed, before it is imported
 
 # isort: split
+import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated
@@ -143,16 +143,22 @@ def check_data(runs: Sequence[Run]) -> None:
     # The seed decides which images of a class a run gets, but not whether there are enough.
     key = attrgetter(*CHOICE)
     one_of_each = {key(run.config): run for run in reversed(runs)}
-    checks: list[tuple[Run, Callable[[], object]]] = []
     for run in runs:
-        checks += [(run, run.config.check_data), (run, run.config.check_apart)]
+        with told_of(run):
+            run.config.check_data()
+            run.config.check_apart()
     for run in one_of_each.values():
-        checks.append((run, partial(inputs.parts_to_use, run.config)))
-    for run, check in checks:
-        try:
-            check()
-        except (ValueError, OSError) as error:
-            raise ValueError(f"{run.name}: {error}") from error
+        with told_of(run):
+            inputs.parts_to_use(run.config)
+
+
+@contextlib.contextmanager
+def told_of(run: Run) -> Iterator[None]:
+    """Names the run in an error about its input."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{run.name}: {error}") from error
 
 
 def command(words: list[str] | None = None) -> int:

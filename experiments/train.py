@@ -24,6 +24,7 @@ from l2t_jax import (
 )
 from l2t_jax.pairs import Pair
 
+from .data.batches import steps_per_epoch
 from .data.load import short_name
 from .networks import sources, zoo
 from .networks.layer_pairs import choose_pairs
@@ -61,7 +62,7 @@ def main(config: Config) -> int:
         return probed(config, weights, everywhere, splits)
     # Images that are held out for the outer loss are among the run's images all the same.
     used, further = further_batches.take(config, splits, everywhere)
-    steps = config.epochs * -(-len(used.train.labels) // config.batch_size)
+    steps = config.epochs * steps_per_epoch(len(used.train.labels), config.batch_size)
     if entry.learns and config.meta_from >= steps:
         run.warn([f"no meta-step: --meta-from is {config.meta_from} of {steps} steps"])
     size = splits.train.image_shape

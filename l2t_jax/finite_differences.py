@@ -57,8 +57,8 @@ def finite_difference_meta_gradient(
       The outer loss, a scalar, and its gradient with respect to ``meta``.
 
     Raises:
-      ValueError: ``step`` is not above 0, or a parameter or
-        meta-parameter is narrower than float32.
+      ValueError: ``step`` is not above 0, or parameters or meta-parameters are narrower
+        than float32.
 
     Example:
       >>> sgd = optax.sgd(0.5)

@@ -267,6 +267,5 @@ def _gradient(loss: Loss, params: PyTree, meta: PyTree, after: Array) -> PyTree:
 
 def _no_number(tree: PyTree, *others: PyTree) -> PyTree:
     """NaN in the shapes of a tree; it waits for the last of what else is given."""
-    last = [leaf for leaf in jax.tree.leaves(others) if jnp.size(leaf)][-1:]
-    nothing = sum((jnp.ravel(leaf)[0] for leaf in last), jnp.zeros(())) * jnp.nan
+    nothing = _glance([leaf for leaf in jax.tree.leaves(others) if jnp.size(leaf)][-1:]) * jnp.nan
     return jax.tree.map(lambda leaf: jnp.full_like(leaf, nothing), tree)

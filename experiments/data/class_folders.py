@@ -177,6 +177,14 @@ def images_below(path: Path) -> list[Path]:
     return sorted(found)
 
 
+def looks_into(root: Path, folder: Path) -> bool:
+    """Whether a folder lies in ``root``, and in no hidden folder there, which would be skipped."""
+    root, folder = root.resolve(), folder.resolve()
+    if not folder.is_relative_to(root):
+        return False
+    return not any(part.startswith(".") for part in folder.relative_to(root).parts)
+
+
 def entries(folder: Path, problems: list[str]) -> Iterator[tuple[Path, str]]:
     """The entries of a folder that are not skipped, sorted, each with its kind: `FOLDER` or `FILE`.
 

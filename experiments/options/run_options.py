@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
@@ -39,6 +39,8 @@ folders train/ and test/ (and val/) in it, each with one folder a class.
 @dataclass(frozen=True)
 class RunOptions(ABC):
     """What to train on, how long and how fast, and where the results go."""
+
+    IMAGES: ClassVar[tuple[str, ...]] = ("data", "test_data")
 
     data: Annotated[str, arg(metavar="DATA", help=DATA_HELP)] = "digits"
     data_dir: DataDir = Path("data")
@@ -190,36 +192,27 @@ class RunOptions(ABC):
 
     def check_data(self) -> None:
         """Raises a FileNotFoundError if the data or the test data do not exist."""
-        for source in (self.data, self.test_data):
-            if source is not None and not is_public(source):
-                check_exists(source)
+        for source in self.image_sources().values():
+            check_exists(source)
 
     def check_apart(self) -> None:
         """Raises a ValueError if the run's folder lies in a folder of images.
 
         The run's pictures would become images, and its folder a class.
         """
-        for name, source in self.image_folders().items():
-            parts = class_folders.parts_of(source).values() or [Path(source)]
-            for root in (part.resolve() for part in parts):
-                place = self.folder().resolve()
-                if not place.is_relative_to(root):
-                    continue
-                # Hidden folders are no classes.
-                if not any(part.startswith(".") for part in place.relative_to(root).parts):
-                    raise ValueError(
-                        f"--run-dir must not lie in {flag(name)} {source} (got {self.folder()}), "
-                        "or its files would be taken for images; give a folder elsewhere"
-                    )
+        folder = self.folder()
+        for name, source in self.image_sources().items():
+            roots = class_folders.parts_of(source).values() or [Path(source)]
+            if any(class_folders.looks_into(root, folder) for root in roots):
+                raise ValueError(
+                    f"--run-dir must not lie in {flag(name)} {source} (got {folder}), or its files "
+                    "would be taken for images; give a folder elsewhere"
+                )
 
-    def image_folders(self) -> dict[str, str]:
-        """The options that name folders of images."""
-        given = {name: getattr(self, name, None) for name in ("data", "test_data", "unlabelled")}
-        return {
-            name: source
-            for name, source in given.items()
-            if source is not None and not is_public(source) and Path(source).is_dir()
-        }
+    def image_sources(self) -> dict[str, str]:
+        """The files and folders that options name as images, by the options' names."""
+        given = {name: getattr(self, name) for name in self.IMAGES}
+        return {k: v for k, v in given.items() if v is not None and not is_public(v)}
 
     def _check_processes(self) -> None:
         """Raises a ValueError unless the options for several processes belong together."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import arg
 
-from ..data.load import check_exists, short_name
-from ..data.public_sets import is_public
+from ..data.load import short_name
 from ..networks import weight_files
 from . import methods, presets, tasks
 from .checks import at_least, check_ranges, finite, flag
@@ -109,6 +108,8 @@ class Config(TransferOptions, TaskOptions, Choice):
           --target vgg9_bn
     """
 
+    IMAGES: ClassVar[tuple[str, ...]] = (*RunOptions.IMAGES, "unlabelled")
+
     def with_presets(self) -> Config:
         """The defaults that ``preset``, ``task`` and ``method`` set.
 
@@ -177,12 +178,6 @@ class Config(TransferOptions, TaskOptions, Choice):
         if self.weights_from is not None and not self.weights_from.is_dir():
             raise FileNotFoundError(f"--weights-from {self.weights_from}: no such folder")
         super().check_files()
-
-    def check_data(self) -> None:
-        """Raises a FileNotFoundError if the data, the test data or other images do not exist."""
-        super().check_data()
-        if self.unlabelled is not None and not is_public(self.unlabelled):
-            check_exists(self.unlabelled)
 
     def check_weights(self) -> None:
         """Raises an error for the first of the sources' weights that cannot be there.

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from .drawing import all_drawn, drawn
+from .drawing import drawn
 
 # With more classes, only so many of the worst are listed.
 LISTED = 20
@@ -47,7 +47,7 @@ def by_class(matrix: np.ndarray, classes: Sequence[str]) -> list[str]:
 
 def draw(path: Path, matrix: np.ndarray, classes: Sequence[str], title: str) -> None:
     """Draws the matrix. The colours are shares of each class; the numbers are counts."""
-    classes = all_drawn(classes)
+    classes = [drawn(name) for name in classes]
     totals = matrix.sum(axis=1, keepdims=True)
     shares = matrix / np.maximum(totals, 1)
     side = min(max(4.5, 0.5 * len(classes)), 20)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import matplotlib
 
 matplotlib.use("Agg")
@@ -14,8 +12,3 @@ matplotlib.rcParams["text.parse_math"] = False
 def drawn(name: str) -> str:
     """A name as it can be drawn: bytes that are no text become question marks."""
     return name.encode(errors="replace").decode()
-
-
-def all_drawn(names: Iterable[str]) -> list[str]:
-    """Names as they can be drawn."""
-    return [drawn(name) for name in names]

@@ -37,8 +37,7 @@ def whole_parts(options: RunOptions) -> Splits:
         train, test = splits.hold_out(train, options.test_fraction, options.seed)
     else:
         called = f"--test-data {options.test_data}"
-        check_apart(called, options.test_data, options.data)
-        test = like(train, called, options.test_data, options)
+        test = like(train, options.data, called, options.test_data, options)
     return splits.divide(train, test, options.val_fraction, options.seed)
 
 
@@ -62,48 +61,36 @@ def of_divided(options: RunOptions, own: dict[str, Path]) -> Splits:
         )
     whole = load.load(str(own["train"]), options.image_size, options.crop_share)
     train, given = whole, str(own["test"]) if "test" in own else options.test_data
-    for part in filter(None, (given, str(own.get("val", "")))):
-        check_apart(part, part, str(own["train"]), options.data)
     if given is None:
         train, test = splits.hold_out(train, options.test_fraction, options.seed)
     else:
-        test = like(whole, given, given, options)
+        test = like(whole, str(own["train"]), given, given, options)
     if "val" in own:
-        validation = like(whole, str(own["val"]), str(own["val"]), options)
+        validation = like(whole, str(own["train"]), str(own["val"]), str(own["val"]), options)
     else:
         train, validation = splits.hold_out(train, options.val_fraction, options.seed)
     return splits.Splits(train, validation, test, f"the folder's own {listed}")
 
 
-def check_apart(called: str, source: str, *others: str) -> None:
-    """Raises a ValueError if images to validate or test on are those that are trained on.
-
-    Args:
-      called: what a message calls them.
-      source: where they are.
-      others: where the training images are.
-    """
-    for other in others:
-        # Names of one folder may differ.
-        both_exist = Path(source).exists() and Path(other).exists()
-        if source == other or (both_exist and Path(source).samefile(other)):
-            raise ValueError(
-                f"{called} must have other images than the training's (got {other} again); leave "
-                "it out, and a part of the training images is held out"
-            )
-
-
 def like(
-    train: Dataset | ImageFiles, called: str, source: str, options: RunOptions
+    train: Dataset | ImageFiles, trained: str, called: str, source: str, options: RunOptions
 ) -> Dataset | ImageFiles:
     """Reads images to validate or test on, of the training images' shape and classes.
 
     Args:
       train: the training images.
+      trained: where they are.
       called: what a message calls the images.
       source: where they are.
       options: the run's.
     """
+    # Names of one folder may differ.
+    both_exist = Path(source).exists() and Path(trained).exists()
+    if source == trained or (both_exist and Path(source).samefile(trained)):
+        raise ValueError(
+            f"{called} must have other images than the training's (got {trained} again); leave it "
+            "out, and a part of the training images is held out"
+        )
     name = f"--data {options.data}"
     images = load.load(source, options.image_size, options.crop_share)
     check_shape(images, train.image_shape, called, name)
