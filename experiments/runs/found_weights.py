@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from ..options import method_text, methods
+from ..options import search_text
 from ..options.builders import Parts
 from ..options.train_options import Config
 from ..training import learned_weights
@@ -56,19 +56,8 @@ def fixed(parts: Parts, config: Config, source_sha256: Sequence[str]) -> Parts:
 
 
 def recorded(config: Config) -> dict[str, str]:
-    """What config.json says about the run that found the weights: its method and its options.
-
-    Those that this run has too are said where they differ, such as ``l2t-ww:epochs=50``; the others
-    where they are not the default. The two runs' options together say all of both.
-    """
+    """What config.json says about the run that found the weights, see `options.search_text`."""
     if config.weights_from is None:
         return {}
     known = resume.read_json(config.weights_from / layout.CONFIG) or {}
-    entry = methods.METHODS.get(known.get("method", ""))
-    names = () if entry is None else (*methods.LOOP, *entry.options)
-    here, default = dataclasses.asdict(config), dataclasses.asdict(Config())
-    other = {
-        name: here[name] if methods.uses(config.method, name) else default[name] for name in names
-    }
-    told = {name: known[name] for name in names if known.get(name, other[name]) != other[name]}
-    return {"weights_of": method_text.join(known.get("method", ""), told)}
+    return {"weights_of": search_text.written(known, dataclasses.asdict(config))}
