@@ -37,6 +37,7 @@ HEAD = (
 class Options:
     """Compile a training step for TPUs without having one, and print what it would take.
 
+    What it prints:
     - All figures are of one device, from the compiler. No program runs.
     - The compiler takes minutes, at its level O0 (or at that of JAX_OPTIMIZATION_LEVEL).
     - The exit code is 1 if a step does not fit into a device's memory.

@@ -229,7 +229,7 @@ def report(folder: Path, options: Options, outcomes: dict[str, Outcome], seconds
     epochs = range(1, options.epochs + 1)
     names = transfer_plots.Names(LAYERS, "target")
     transfer_plots.lambda_matrices(folder / "lambda.png", PAIRS, history, epochs, title, names)
-    transfer_plots.matching_diagram(folder / "matching.png", PAIRS, history[-1], title, names)
+    transfer_plots.matching_diagram(folder / "matching.png", PAIRS, history, title, names)
     print(f"\n{table}\n\n{seconds:.0f} seconds. Pictures in {folder}:")
     print("  pictures.png   what the target sees")
     print("  lambda.png     how much each source layer counts for each target layer, over training")

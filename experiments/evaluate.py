@@ -34,12 +34,12 @@ from .options.descriptions import (
 )
 from .reporting import confusion
 from .runs import confusion_file, division, inputs, own_images, trained_network
-from .system import devices
+from .system import devices, files
 from .training import evaluation
 
 OF_RUN = "A run has its own."
-DATA_HELP = f"""Labelled images, for --weights. Of a public set, or of a folder with a folder test/,
-the test images are taken.
+DATA_HELP = f"""Labelled images, for --weights. A public set's test images are taken, and
+those in test/ of a folder that has it.
 {DATA}"""
 
 
@@ -170,7 +170,8 @@ def main(options: Options) -> int:
         found = {"predictions": predictions, "classes": classes}
         if isinstance(images, ImageFiles):
             found["images"] = np.array(image_files.paths(images), np.str_)
-        np.savez_compressed(options.predictions, **found)
+        with files.replacing(options.predictions) as unfinished, unfinished.open("wb") as file:
+            np.savez_compressed(file, **found)
     return 0
 
 
@@ -181,7 +182,7 @@ def check(options: Options) -> None:
         options,
         *at_least(1, options, ("batch_size",)),
         *at_least(8, options, ("image_size",)),
-        ("crop_share", share is None or 0 < share <= 1, "above 0 and at most 1"),
+        ("crop_share", share is None or 0.01 <= share <= 1, "0.01 to 1"),
     )
     check_can_be_written("predictions", options.predictions)
     if options.predictions is not None and options.predictions.suffix != ".npz":

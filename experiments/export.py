@@ -13,6 +13,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from .options import cli
+from .options.checks import check_folder_can_be_made
 from .options.descriptions import FinishedRun
 from .reporting import model_card
 from .runs import finished, layout, trained_network
@@ -50,6 +51,7 @@ def main(options: Options) -> int:
         )
     trained = trained_network.read(options.run)
     out = options.run / "export" if options.out is None else options.out
+    check_folder_can_be_made("out", out)
     description = folder.describe(options.run, trained)
     if folder.is_done(out, description):
         print(f"{out} has this export already")

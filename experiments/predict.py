@@ -29,6 +29,9 @@ from .runs import trained_network
 from .system import devices, files
 from .training import evaluation
 
+# So many suffixes of files that are left out are named.
+LISTED = 10
+
 
 @dataclass(frozen=True)
 class Options:
@@ -36,6 +39,7 @@ class Options:
 
     It prints a CSV table:
     - Each image has a line, with its most probable class and that probability.
+    - In a folder, files that are no images by their suffix are left out. It says how many.
     - With --top K the line has the K most probable classes.
 
     Example:
@@ -80,7 +84,11 @@ def main(options: Options) -> int:
             f"--top must be at most the number of classes, {len(model.classes)} (got {options.top})"
         )
     network, variables = trained_network.load(options.run, model)
-    names = [str(path) for given in options.images for path in images_below(given)]
+    left_out: list[Path] = []
+    names = [str(path) for given in options.images for path in images_below(given, left_out)]
+    if left_out:
+        kinds = ", ".join(sorted({path.suffix or "no suffix" for path in left_out})[:LISTED])
+        print(f"left out: {len(left_out)} files that are no images ({kinds})", file=sys.stderr)
     images = ImageFiles(
         Folder(Path()),
         np.array(names, np.str_),

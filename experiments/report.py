@@ -77,7 +77,7 @@ def main(options: Options) -> int:
             "# Report",
             f"{len(found.runs) - len(arranged.repeated)} runs. The table has the test accuracy in "
             "per cent, at the epoch with the best validation accuracy: mean ± sample standard "
-            "deviation over the seeds (number of seeds). Bold are the highest mean of each column "
+            "deviation over the seeds (number of seeds). Bold: the highest mean of each column "
             "and all that the spread does not separate from it.",
             texts["table.md"].strip(),
             *what_it_shows(results),
@@ -126,7 +126,7 @@ def to_choose_by(validation: table.Table) -> Iterable[str]:
     yield (
         "Accuracy on the validation images, in per cent, at each run's best epoch. Choose between "
         "options of a method, such as β, by this table. Then report the test accuracy of the one "
-        "that you chose. Who chooses by the test images reports luck."
+        "that you chose. If you choose by test accuracy, the figure that you report is partly luck."
     )
     yield table.markdown(validation).strip()
 

@@ -225,7 +225,7 @@ def draw(config: Config, pairs: list[Pair], layers: list[str], result: loop.Resu
     epochs = [epoch.epoch for epoch in result.epochs]
     names, folder = transfer_plots.Names(dict(enumerate(layers)), config.target), config.folder()
     transfer_plots.lambda_matrices(folder / layout.LAMBDA, pairs, history, epochs, title, names)
-    transfer_plots.matching_diagram(folder / layout.MATCHING, pairs, history[-1], title, names)
+    transfer_plots.matching_diagram(folder / layout.MATCHING, pairs, history, title, names)
     print(f"{config.method}: {transfer_plots.moved(history)}")
 
 

@@ -111,15 +111,26 @@ def parts_among(folders: dict[str, Path]) -> dict[str, Path]:
 
     They are parts if they are named like parts, and there are no other folders or they hold only
     folders.
+
+    Raises:
+      ValueError: two folders are named like one part.
     """
-    found = {
-        part: folder
+    named = {
+        part: [folder for name, folder in folders.items() if name.lower() in names]
         for part, names in PARTS.items()
-        for name, folder in folders.items()
-        if name.lower() in names
     }
-    nested = any(holds_folders_alone(folder) for folder in found.values())
-    return found if nested or len(found) == len(folders) > 1 else {}
+    several = {part: like for part, like in named.items() if like}
+    like_parts = [folder for like in several.values() for folder in like]
+    nested = any(holds_folders_alone(folder) for folder in like_parts)
+    if not nested and not len(like_parts) == len(folders) > 1:
+        return {}
+    for part, like in several.items():
+        if len(like) > 1:
+            got = ", ".join(f"{folder.name}/" for folder in like)
+            raise ValueError(
+                f"{like[0].parent} must have one folder for {part} (got {got}); move one away"
+            )
+    return {part: like[0] for part, like in several.items()}
 
 
 def holds_folders_alone(folder: Path) -> bool:
@@ -151,8 +162,12 @@ def images_of(folder: Path, problems: list[str]) -> list[str]:
     return names
 
 
-def images_below(path: Path) -> list[Path]:
+def images_below(path: Path, left_out: list[Path] | None = None) -> list[Path]:
     """An image, or all images in a folder and its subfolders, sorted. Hidden files are skipped.
+
+    Args:
+      path: the image, or the folder. A folder that links lead to again is read once.
+      left_out: takes the files whose suffix is none of `SUFFIXES`.
 
     Raises:
       ValueError: there is no such file, a folder holds no image, or it cannot be read.
@@ -163,14 +178,18 @@ def images_below(path: Path) -> list[Path]:
         raise ValueError(f"{path}: no such image or folder")
     problems: list[str] = []
     found: list[Path] = []
-    folders = [path]
+    folders, seen = [path], {path.resolve()}
     while folders:
         folder = folders.pop()
         for entry, kind in entries(folder, problems):
             if kind == FOLDER:
-                folders.append(entry)
+                if (real := entry.resolve()) not in seen:
+                    seen.add(real)
+                    folders.append(entry)
             elif entry.suffix.lower() in SUFFIXES:
                 found.append(entry)
+            elif left_out is not None:
+                left_out.append(entry)
     tell(problems)
     if not found:
         raise ValueError(f"{path} must have an image in {', '.join(SUFFIXES)} (got none)")

@@ -79,7 +79,11 @@ def opened(file: Path | BinaryIO) -> Iterator[Image.Image]:
       ValueError: the image cannot be read, here or within the block; the message says why.
     """
     try:
-        with Image.open(file, formats=FORMATS) as image:
+        with contextlib.ExitStack() as stack:
+            # Of a path Pillow maps uncompressed TIFFs into memory, and reads the rows of those that
+            # are to be turned as columns.
+            stream = stack.enter_context(file.open("rb")) if isinstance(file, Path) else file
+            image = stack.enter_context(Image.open(stream, formats=FORMATS))
             if image.mode in ("I", "F") and not is_16_bit(image):
                 raise ValueError("greys must have 8 or 16 bits (got 32, without a known white)")
             yield image
@@ -122,6 +126,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
             most = 2 ** int(np.ravel(tags.get(BITS, 16))[0]) - 1
             greys = most - greys if tags.get(PHOTOMETRIC) == 0 else greys
         scaled = (greys * 255 + most // 2) // most
+        if isinstance(clear := image.info.get("transparency"), int):
+            scaled[greys == clear] = 255
         return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:  # transparent pixels can have any colour
         white = Image.new("RGBA", image.size, "white")

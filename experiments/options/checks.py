@@ -57,3 +57,14 @@ def check_can_be_written(name: str, path: Path | None) -> None:
         raise ValueError(
             f"{flag(name)} must be in a folder that you may write to (got {path}); give another"
         )
+
+
+def check_folder_can_be_made(name: str, path: Path) -> None:
+    """Raises a ValueError where no folder can be made or filled, before any work is done for it."""
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise ValueError(f"{flag(name)} must be a folder (got {path}, where {there} is a file)")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"{flag(name)} must be in a folder that you may write to (got {path}); give another"
+        )

@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import io
 import re
+import select
 import signal
 import sys
 import traceback
@@ -64,6 +65,8 @@ def run(
         with precision.products(getattr(parsed, "precision", "float32")):
             return main(parsed)
     except (ValueError, OSError, RuntimeError, MemoryError, KeyboardInterrupt) as error:
+        if isinstance(error, BrokenPipeError) and nobody_reads():
+            raise  # no error of the command's: `experiments.__main__` ends it
         if DEBUG in words:
             traceback.print_exc()
         kind, code = kind_and_code(error)
@@ -71,6 +74,17 @@ def run(
         line = ": ".join(filter(None, (prog.rsplit(" ", 1)[-1], kind, message)))
         print(line, file=sys.stderr)
         return code
+
+
+def nobody_reads() -> bool:
+    """Whether the output is a pipe whose other end is closed."""
+    try:
+        output = sys.stdout.fileno()
+    except (OSError, ValueError):  # it is no file
+        return False
+    poll = select.poll()
+    poll.register(output, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def text(error: BaseException) -> str:

@@ -31,8 +31,8 @@ LOGS = {
     "tensorboard": ("tensorboardX", 'pip install "l2t_jax[tensorboard]"'),
     "wandb": ("wandb", "pip install wandb"),
 }
-DATA_HELP = f"""Training images. Public sets have test images of their own. So has a folder with
-folders train/ and test/ (and val/) in it, each with one folder a class.
+DATA_HELP = f"""Training images. Public sets have test images of their own. So has a folder
+that has train/ and test/ (and val/), each with one folder a class.
 {DATA}"""
 
 
@@ -161,7 +161,7 @@ class RunOptions(ABC):
             ("test_fraction", 0 < self.test_fraction < 1, "between 0 and 1"),
             ("val_fraction", 0 < self.val_fraction < 1, "between 0 and 1"),
             ("momentum", 0 <= self.momentum < 1, "at least 0 and below 1"),
-            ("crop_share", share is None or 0 < share <= 1, "above 0 and at most 1"),
+            ("crop_share", share is None or 0.01 <= share <= 1, "0.01 to 1"),
             ("seed", 0 <= self.seed < 2**32, "0 to 4294967295"),
             ("checkpoint_minutes", 0 < self.checkpoint_minutes < math.inf, "above 0 and finite"),
             *finite(self, ("lr", "weight_decay")),

@@ -46,9 +46,8 @@ class Choice:
 
     #: Settings that the other options begin with.
     #: - paper: those of the paper.
-    #: - recommended: what was found since, for fm and l2t-ww on small images: a longer horizon, an
-    #: outer loss on held-out images, standard channels. Train l2t-ww first, then fm with
-    #: --weights-from.
+    #: - recommended: what was found since, for fm and l2t-ww on small images. docs/commands.md
+    #: lists what it sets. Train l2t-ww with it, then fm with it and --weights-from.
     preset: presets.Name = "paper"
     source: Annotated[tuple[str, ...], arg(metavar="NETWORK ...", help=SOURCE_HELP)] = ("resnet32",)
     source_weights: Annotated[

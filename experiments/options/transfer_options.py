@@ -81,8 +81,8 @@ class TransferOptions:
     #: How the loss is differentiated through the virtual steps. The first three give the same
     #: numbers.
     #: - mixed: fast.
-    #: - low-memory: computes each virtual step again. It takes a third of the memory of mixed, and
-    #: a sixth more operations.
+    #: - low-memory: computes each virtual step again. It takes 0.3 to 0.6 of the memory of mixed,
+    #: and a sixth more operations.
     #: - reverse: plain jax.grad of the steps.
     #: - finite-difference: an approximation with fewer operations and less memory.
     meta_gradient: Literal["mixed", "low-memory", "reverse", "finite-difference"] = "mixed"
@@ -96,8 +96,8 @@ class TransferOptions:
     where: WhereName = "relu6"
     #: Bias that the head starts with, if the head is a network; softmax has none.
     where_bias: float = 1.0
-    #: Factor of the random kernel that the head starts with, if the head is a network. With
-    #: 0, all pairs start with the same weight. With relu6, that is --where-bias.
+    #: Factor of the random kernel that the head starts with, if the head is a network. All pairs
+    #: start with the same weight if it is 0. With relu6, that is --where-bias.
     where_kernel: float = 1.0
     #: The virtual steps.
     #: - two-stage: T steps on the matching loss, then one on the task's loss, as in the paper.

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..system.files import replacing
 from .drawing import drawn
 
 # With more classes, only so many of the worst are listed.
@@ -65,7 +66,8 @@ def draw(path: Path, matrix: np.ndarray, classes: Sequence[str], title: str) -> 
     axes.set_yticks(range(len(classes)), classes, fontsize=size)
     axes.set(xlabel="taken for", ylabel="class", title=drawn(title))
     figure.colorbar(picture, ax=axes, label="share of the class, %", shrink=0.8)
-    figure.savefig(path, dpi=120)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, dpi=120, format="png")
 
 
 def of_classes(matrices: Sequence[np.ndarray]) -> np.ndarray:

@@ -86,7 +86,8 @@ def _where(out: Path, end: str, title: str, group: Group) -> Iterator[Picture]:
         )
     yield name, caption
     name = f"matching-{end}"
-    transfer_plots.matching_diagram(out / name, pairs, ends.mean(axis=0), title, names)
+    moved = np.stack([history[0], ends.mean(axis=0)])
+    transfer_plots.matching_diagram(out / name, pairs, moved, title, names)
     yield name, f"Which layers are matched in the last epoch, {title}: {of_seeds(group.seeds)}."
 
 

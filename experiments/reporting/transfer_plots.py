@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -177,20 +178,21 @@ def spread(values: np.ndarray, gap: float, low: float, high: float) -> np.ndarra
 def matching_diagram(
     path: Path,
     pairs: Sequence[Pair],
-    weights: np.ndarray,
+    history: np.ndarray,
     title: str,
     names: Names,
 ) -> None:
-    """Draws source layers left, target layers right, and lines as wide as λ.
+    """Draws source layers left, target layers right, and lines as wide as λ in the last epoch.
 
     Args:
       path: the picture to write.
       pairs: the pairs (source layer, target layer).
-      weights: λ of each pair, ``[pairs]``.
+      history: mean λ of each pair in each epoch, or in the first and in the last,
+        ``[epochs, pairs]``.
       title: the method and the networks or data.
       names: of the layers.
     """
-    matrix, sources, targets = pair_matrix(pairs, weights)
+    matrix, sources, targets = pair_matrix(pairs, history[-1])
     rows = max(len(sources), len(targets))
     figure = Figure(figsize=(5.2, 1.2 + 0.7 * rows), layout="constrained")
     axes = figure.subplots()
@@ -227,7 +229,7 @@ def matching_diagram(
     axes.set(xlim=(-0.25, 1.25), ylim=(rows, 0))
     axes.set_axis_off()
     words = f"line width: mean λ in the last epoch, widest {top:.2f}"
-    axes.set_title(f"{drawn(title)}\n{words}", fontsize=10)
+    axes.set_title("\n".join((drawn(title), words, textwrap.fill(moved(history), 60))), fontsize=10)
     figure.savefig(path, dpi=120)
 
 

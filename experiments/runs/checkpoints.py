@@ -132,8 +132,8 @@ class Checkpoints:
         if numbers or len(unfinished) > 1:
             raise ValueError(
                 f"{self.folder} must have a checkpoint that is whole (got "
-                f"{'; '.join(reasons) or 'none with checksums'}); delete the run's folder to start "
-                "anew"
+                f"{'; '.join(reasons) or 'none with checksums'}); to train anew, delete the run's "
+                "folder"
             )
         return None
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..system.files import replacing
+
 CORNER = "true \\ predicted"
 
 
@@ -28,7 +30,10 @@ class Confusion(NamedTuple):
 def write(path: Path, matrix: np.ndarray, classes: Sequence[str]) -> None:
     """Writes the counts, with the classes' names as heading and as first column."""
     # A folder's name may have bytes that are no text. They are written as they are.
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with (
+        replacing(path) as unfinished,
+        unfinished.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
         table = csv.writer(file, lineterminator="\n")
         table.writerow([CORNER, *classes])
         table.writerows([name, *map(int, row)] for name, row in zip(classes, matrix, strict=True))

@@ -66,6 +66,8 @@ def read(folder: Path) -> Trained:
     """
     path = folder / layout.RESULT
     result = resume.read_json(path)
+    if result is None and path.exists():
+        raise ValueError(f"{path} must be whole (got a damaged file); give another run")
     if result is None:
         path = folder / layout.TRAINS
         result = {layout.TRAINED: resume.read_json(path)}

@@ -17,6 +17,7 @@ from . import program
 
 # The description is moved last: a folder that has it is whole.
 PROGRAM, WEIGHTS, MODEL = "program.jax", "model.safetensors", "model.json"
+BYTES = "bytes"  # of the program and the weights, in the description
 
 
 def describe(run: Path, trained: Trained) -> dict[str, Any]:
@@ -57,13 +58,26 @@ def is_done(folder: Path, description: dict[str, Any]) -> bool:
         return False
     if folder.is_dir() and all(path.name == files.UNFINISHED for path in folder.iterdir()):
         return False
-    whole = all((folder / name).is_file() for name in (PROGRAM, WEIGHTS))
-    if whole and resume.read_json(folder / MODEL) == files.plain(description, digits=17):
-        return True
+    known = resume.read_json(folder / MODEL) or {}
+    sizes, wanted = known.pop(BYTES, None), files.plain(description, digits=17)
+    what = "something else"
+    if known == wanted:
+        if sizes == sizes_in(folder):
+            return True
+        what = "this export, damaged"
+    elif known | {"made_by": None} == wanted | {"made_by": None}:
+        made_by = ", ".join(f"{name} {version}" for name, version in known["made_by"].items())
+        what = f"this export, made by {made_by}"
     raise ValueError(
-        f"--out must be a new or empty folder (got {folder}, which has something else); give "
-        "another folder, or remove this one"
+        f"--out must be a new or empty folder (got {folder}, which has {what}); give another "
+        "folder, or remove this one"
     )
+
+
+def sizes_in(folder: Path) -> dict[str, int]:
+    """The sizes in bytes of the program and the weights that are in a folder."""
+    paths = [folder / name for name in (PROGRAM, WEIGHTS)]
+    return {path.name: path.stat().st_size for path in paths if path.is_file()}
 
 
 def write(
@@ -97,4 +111,4 @@ def write(
         zoo.save(unfinished / WEIGHTS, variables, {"format": "pt", **known})
         for name, text in texts.items():
             (unfinished / name).write_text(text, encoding="utf-8", errors="surrogateescape")
-        files.write_json(unfinished / MODEL, description)
+        files.write_json(unfinished / MODEL, description | {BYTES: sizes_in(unfinished)})

@@ -47,8 +47,13 @@ def write_json(path: Path, content: Any) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path to write to. At the end its file replaces ``path`` in one step.
 
-    After an error the temporary file is removed and ``path`` is unchanged.
+    After an error the temporary file is removed and ``path`` is unchanged. Of a link it is the file
+    that it leads to. What is no file, such as a pipe or ``/dev/stdout``, is written to directly.
     """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    path = path.resolve()
     unfinished = path.with_name(f".{path.name}{UNFINISHED}")
     try:
         yield unfinished

@@ -77,6 +77,9 @@ def from_linen(
       [(1, 8, 8, 4)]
     """
     wanted = None if features is None else paths.parse(features)
+    for name, given in (("rngs", rngs), ("evaluation_rngs", evaluation_rngs)):
+        if isinstance(given, str):
+            raise ValueError(f"{name} must be a sequence of streams' names (got {given!r})")
     streams = tuple(dict.fromkeys((*rngs, *evaluation_rngs)))
 
     def init(key: Array, images: Any) -> Variables:

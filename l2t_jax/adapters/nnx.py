@@ -77,15 +77,15 @@ def from_nnx(
     def apply(variables: Variables, images: Any, *, train: bool) -> Outputs:
         # The structure is made anew in each trace, so that nothing of it outlives one.
         abstract = nnx.eval_shape(lambda: create(nnx.Rngs(0)))
-        graphdef, *states = nnx.split(abstract, nnx.Param, ...)
-        params, state = states
+        graphdef, *states = nnx.split(abstract, nnx.Param, nnx.Intermediate, ...)
+        params, sown, state = states
         for name, expected, given in (
             ("params", params, variables.params),
             ("model_state", state, variables.model_state),
         ):
             _check_fits(name, nnx.to_pure_dict(expected), given)
             nnx.replace_by_pure_dict(expected, given)
-        module = nnx.merge(graphdef, params, state)
+        module = nnx.merge(graphdef, params, sown, state)
         module.train() if train else module.eval()
         logits, maps = run(module, paths.jax_arrays(images), train)
         moved = nnx_variables(module).model_state if train else variables.model_state
@@ -127,7 +127,8 @@ def nnx_variables(module: nnx.Module) -> Variables:
       module: any NNX module.
 
     Returns:
-      Its parameters and all its other variables, as plain dicts of arrays.
+      Its parameters and all its other variables, as plain dicts of arrays, but not what it has
+      sown.
 
     Example:
       >>> module = nnx.BatchNorm(3, rngs=nnx.Rngs(0))
@@ -135,6 +136,6 @@ def nnx_variables(module: nnx.Module) -> Variables:
       >>> sorted(params), sorted(model_state)
       (['bias', 'scale'], ['mean', 'var'])
     """
-    _, *states = nnx.split(module, nnx.Param, ...)
-    params, state = states
+    _, *states = nnx.split(module, nnx.Param, nnx.Intermediate, ...)
+    params, _, state = states
     return Variables(nnx.to_pure_dict(params), nnx.to_pure_dict(state))

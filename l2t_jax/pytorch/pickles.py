@@ -175,8 +175,9 @@ class _Machine:
             raise ValueError("the pickle names something by no string")
         if (module, name) != ORDERED and (module, name) not in self.builders:
             raise ValueError(
-                f"the file names {module:.80}.{name:.80}; only tensors and plain containers are "
-                "read"
+                f"the file must hold tensors and plain containers alone (got {module:.80}."
+                f"{name:.80}); save the weights by themselves, by torch.save(network.state_dict(), "
+                "path)"
             )
         return Name(module, name)
 

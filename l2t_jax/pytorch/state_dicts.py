@@ -99,10 +99,10 @@ def from_torch(
             problems["of another kind"].append(
                 f"{name} {list(np.shape(given[name]))}, which must be {list(shape)}"
             )
-        elif np.iscomplexobj(given[name]):
-            problems["of another kind"].append(f"{name} complex, which must be real")
+        elif not jnp.issubdtype((value := np.asarray(given[name])).dtype, jnp.floating):
+            problems["of another kind"].append(f"{name} {value.dtype}, which must be real floats")
         else:
-            new[path] = jnp.asarray(_from_torch_layout(np.asarray(given[name])), dtype)
+            new[path] = jnp.asarray(_from_torch_layout(value), dtype)
     problems["unexpected"] = [
         f"{name} {list(np.shape(value))}"
         for name, value in given.items()

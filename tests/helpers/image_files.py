@@ -53,6 +53,16 @@ def deep_png() -> bytes:
     return png(SIDE, SIDE, 16, 2, np.pad(rows, ((0, 0), (1, 0))).tobytes())
 
 
+def clear_png() -> bytes:
+    """16-bit greys, of which that of the first pixel is transparent."""
+    greys = DEEP[..., 0].astype(">u2")
+    rows = np.pad(greys.view(np.uint8).reshape(SIDE, -1), ((0, 0), (1, 0)))
+    content, clear = png(SIDE, SIDE, 16, 0, rows.tobytes()), chunk(b"tRNS", greys[0, :1].tobytes())
+    return content.replace(chunk(b"IEND", b""), clear + chunk(b"IEND", b"")).replace(
+        content[33:-12] + clear, clear + content[33:-12]
+    )
+
+
 def tiff(bits: int, photometric: int, rows: bytes) -> bytes:
     """A TIFF of greys by its specification, uncompressed and little-endian."""
     tags = {256: SIDE, 257: SIDE, 258: bits, 259: 1, 262: photometric, 277: 1, 278: SIDE}
@@ -155,6 +165,11 @@ CONVERTED = {
     "16 bits.ppm": (
         f"P5 {SIDE} {SIDE} 65535\n".encode() + DEEP[..., 0].astype(">u2").tobytes(),
         grey(DEEP[..., 0] / 257),
+        0.5,
+    ),
+    "16 bits, one clear.png": (
+        clear_png(),
+        grey(np.where(DEEP[..., 0] == DEEP[0, 0, 0], 255, DEEP[..., 0] / 257)),
         0.5,
     ),
     "16 bits of colours.png": (deep_png(), DEEP / 257, 1),

@@ -168,6 +168,16 @@ def test_an_export_is_made_once_and_nothing_else_is_written_over(place, tmp_path
     assert capsys.readouterr().out == f"{out} has this export already\n"
     assert tree(out) == before
     model = json.loads((out / "model.json").read_text())
+    files.write_json(out / "model.json", model | {"made_by": model["made_by"] | {"jax": "0.0.1"}})
+    assert l2t.main(["export", run, "--out", str(out)]) == 2
+    assert ", made by l2t_jax " in (told := capsys.readouterr().err)
+    assert ", jax 0.0.1, jaxlib " in told
+    files.write_json(out / "model.json", model)
+    whole = (out / "program.jax").read_bytes()
+    (out / "program.jax").write_bytes(whole[:-1])
+    assert l2t.main(["export", run, "--out", str(out)]) == 2
+    assert "which has this export, damaged)" in capsys.readouterr().err
+    (out / "program.jax").write_bytes(whole)
     files.write_json(out / "model.json", model | {"weights_sha256": "another's"})
     before = tree(out)
     assert l2t.main(["export", run, "--out", str(out)]) == 2
@@ -182,7 +192,7 @@ def test_an_export_is_made_once_and_nothing_else_is_written_over(place, tmp_path
         ("unfinished", "unfinished must be the folder of a finished run (got no result.json)"),
         ("old", "old/result.json must tell what was trained (got no network, weights, "),
         ("run --out old", "--out must be … (got old, which has something else); give"),
-        ("run --out file", "--out must be … (got file, which has something else); give"),
+        ("run --out file", "--out must be a folder (got file, where file is a file)"),
         ("run --out file/below", "file/below"),
     ],
 )

@@ -108,6 +108,12 @@ def test_npz_files_that_do_not_fit_are_told(tmp_path, arrays, message):
         load.load(npz(tmp_path / "a.npz", **arrays), 32)
 
 
+def test_names_of_classes_may_be_bytes(tmp_path):
+    names = np.array([b"a", "ä".encode(), b"\xff"])
+    found = load.load(npz(tmp_path / "a.npz", images=IMAGES, labels=LABELS, classes=names), 32)
+    assert found.classes == ("a", "ä", "\udcff")
+
+
 def test_damaged_npz_files_are_told_or_read(tmp_path):
     path, rng = tmp_path / "a.npz", np.random.default_rng(0)
     whole = Path(npz(path, images=IMAGES, labels=LABELS)).read_bytes()

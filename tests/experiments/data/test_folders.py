@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from image_files import BOMB, COLOURS_PNG, CONVERTED, JPEG, REFUSED, SIDE, encoded, put
+from PIL import Image
 
 from experiments import train
 from experiments.data import class_folders, decoding, digests, image_files, load
@@ -29,6 +30,33 @@ def test_an_image_of_any_kind_is_converted(name, tmp_path):
     np.testing.assert_allclose(found, wanted, rtol=0, atol=off + 1e-9)
     crop = files.random_crop(0, np.random.default_rng(0))
     assert crop.shape == wanted.shape
+
+
+# EXIF's turns of a map of rows and columns, by its specification.
+TURNED = {
+    1: lambda x: x, 2: lambda x: x[:, ::-1], 3: lambda x: x[::-1, ::-1], 4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1), 6: lambda x: np.rot90(x, -1),
+    7: lambda x: x[::-1, ::-1].swapaxes(0, 1), 8: np.rot90,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_a_tiff_of_two_sides_is_turned_upright(mode, compression, tmp_path):
+    """Also one that Pillow would map into memory, whose rows are then as long as its columns."""
+    greys = np.array([[0, 51, 102], [153, 204, 255]], np.uint8)
+    image = Image.fromarray(greys)
+    if mode == "I;16":
+        image = Image.fromarray(greys.astype(np.uint16) * 257)
+    elif mode == "CMYK":
+        image = Image.merge("CMYK", [Image.new("L", (3, 2))] * 3 + [Image.fromarray(255 - greys)])
+    elif mode != "L":
+        image = image.convert(mode)
+    path = tmp_path / "turned.tif"
+    for turn, turned in TURNED.items():
+        image.save(path, tiffinfo={274: turn}, compression=compression)
+        found = np.asarray(decoding.read(path))
+        np.testing.assert_array_equal(found, np.repeat(turned(greys)[..., None], 3, 2), str(turn))
 
 
 def good(*classes: str, count: int = 4) -> dict[str, bytes]:
@@ -243,6 +271,12 @@ def test_what_a_divided_folder_lacks_or_has_twice_is_told(tmp_path):
     with pytest.raises(ValueError, match="give one of these folders"):
         inputs.to_evaluate(str(wrong), tmp_path, SIDE, None)
     assert len(inputs.to_evaluate(str(whole), tmp_path, SIDE, None).labels) == 4
+    put(whole, good("valid/a", "val/b"))
+    assert refusal(whole) == (
+        f"{whole} must have one folder for val (got val/, valid/); move one away"
+    )
+    shutil.rmtree(whole / "valid")
+    shutil.rmtree(whole / "val")
     # What is trained on tests nothing, whatever it is called.
     (tmp_path / "same").symlink_to(whole / "train")
     for name in (f"{whole}/train", f"{whole}/test/../train", f"{tmp_path}/same"):
@@ -290,7 +324,7 @@ def test_what_may_not_be_read_is_named(tmp_path, monkeypatch):
 
         monkeypatch.setattr(module, name, checked)
 
-    forbid(decoding.Image, "open", tmp_path / "a" / "1.png")
+    forbid(Path, "open", tmp_path / "a" / "1.png")
     forbid(class_folders.os, "scandir", tmp_path / "b")
     assert refusal(tmp_path) == (
         f"2 problems with the images: {tmp_path}/b: Permission denied; "
@@ -309,6 +343,16 @@ def test_what_systems_leave_behind_is_left_out_and_links_are_followed(tmp_path):
     assert files.names.tolist() == ["a/0.png", "a/1.png", "b/0.png", "c/0.png"]
     assert files.labels.tolist() == [0, 0, 1, 2]
     assert files.load(np.arange(4)).shape == (4, SIDE, SIDE, 3)
+
+
+def test_links_that_lead_back_are_followed_once(tmp_path):
+    put(tmp_path, {"a/0.png": COLOURS_PNG, "a/b/1.PNG": COLOURS_PNG, "a/c.heic": b"", "d": b""})
+    for name in ("a/back", "a/again", "a/b/up"):
+        (tmp_path / name).symlink_to(tmp_path)
+    left_out = []
+    found = class_folders.images_below(tmp_path, left_out)
+    assert [path.name for path in found] == ["0.png", "1.PNG"]
+    assert sorted(path.name for path in left_out) == ["c.heic", "d"]
 
 
 NAMES = (

@@ -2,6 +2,8 @@
 
 import dataclasses
 import importlib
+import io
+import os
 import re
 import subprocess
 import sys
@@ -27,6 +29,22 @@ OPTIONS = {
     },
 }
 TEXT = "Unrecognized options: --metod, fm"
+
+
+def test_output_that_nobody_reads_is_no_error_of_a_command(monkeypatch):
+    """But a pipe that breaks elsewhere is one."""
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w", encoding="utf-8") as nobody:
+        monkeypatch.setattr(sys, "stdout", nobody)
+        with pytest.raises(BrokenPipeError):
+            cli.run(lambda _: print("x" * 100_000), models.Options, prog="l2t models", args=[])
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+
+    def broken(_):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    assert cli.run(broken, models.Options, prog="l2t models", args=[]) == 2
 
 
 def box(ruler: str, side: str, colour: str = "", end: str = "") -> str:

@@ -1,6 +1,9 @@
 """Settings by name."""
 
+import re
+
 import pytest
+from pages import DOCS
 
 from experiments.options import cli, presets
 from experiments.options.methods import METHODS, uses
@@ -28,3 +31,15 @@ def test_what_is_typed_wins_and_so_do_the_pairs_of_a_task():
     task = parsed("--preset", "recommended", "--task", "cifar10")
     assert task.pairs == parsed("--task", "cifar10").pairs
     assert (task.outer_batch, task.batch_size) == ("held-out", 128)
+
+
+def test_the_page_lists_what_the_preset_sets():
+    page = (DOCS / "commands.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `--([a-z-]+)` \| (\S+) \| (\S+) \|$", page, re.MULTILINE)
+    listed = {name.replace("-", "_"): (new, paper) for name, new, paper in rows}
+    assert listed.keys() == presets.RECOMMENDED.keys()
+    assert listed.pop("pairs") == (presets.RECOMMENDED["pairs"], "all")  # None stands for all
+    for name, (new, paper) in listed.items():
+        for word, preset in ((new, "recommended"), (paper, "paper")):
+            typed = parsed("--method", "l2t-ww", f"--{name.replace('_', '-')}", word)
+            assert getattr(typed, name) == getattr(parsed("--preset", preset), name), name

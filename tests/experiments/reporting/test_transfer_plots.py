@@ -32,7 +32,7 @@ def test_any_name_can_be_drawn(tmp_path):
     history, weights = np.array([[1.0, 1.0], [0.5, 2.0]]), np.array([0.5, 2.0])
     channels = [np.full(4, 0.25)] * 2
     transfer_plots.lambda_matrices(tmp_path / "a.png", pairs, history, [1, 2], odd, names)
-    transfer_plots.matching_diagram(tmp_path / "b.png", pairs, weights, odd, names)
+    transfer_plots.matching_diagram(tmp_path / "b.png", pairs, history, odd, names)
     transfer_plots.channel_weights(tmp_path / "c.png", pairs, channels, weights, odd, names)
     accuracy_plots.over_epochs(tmp_path / "d.png", {odd: np.ones((3, 2))}, odd, 0.1)
     accuracy_plots.over_images(tmp_path / "e.png", {odd: ([1, 2], [0.1, 0.2], [0, 0])}, odd)

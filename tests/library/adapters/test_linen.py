@@ -11,7 +11,7 @@ from flax import nnx
 
 import l2t_jax
 from l2t_jax import Variables
-from l2t_jax.adapters import from_linen, from_nnx
+from l2t_jax.adapters import from_linen, from_nnx, nnx_variables
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -110,6 +110,15 @@ def test_what_an_nnx_module_sows_is_no_state_either():
         variables = Variables(variables.params, apply(variables))
     assert traces == 1
     assert variables.model_state == {}
+    used = SowerNNX(nnx.Rngs(0))
+    used.kept = nnx.Intermediate((jnp.ones(2),))  # as an older Flax leaves behind
+    network.apply(nnx_variables(used), IMAGES, train=True)
+
+
+@pytest.mark.parametrize("name", ["rngs", "evaluation_rngs"])
+def test_streams_are_names_and_not_letters(name):
+    with pytest.raises(ValueError, match=rf"^{name} must be a sequence .* \(got 'dropout'\)"):
+        from_linen(Sower(), **{name: "dropout"})
 
 
 def test_perturbations_are_no_state():

@@ -137,6 +137,14 @@ def test_bfloat16_weights_become_those_of_a_network():
         np.testing.assert_array_equal(found[name], value.astype(np.float32))
 
 
+@pytest.mark.parametrize("kind", [np.int8, np.bool_, np.complex64])
+def test_weights_that_are_no_floats_are_refused(kind):
+    """Such as quantised ones, whose scale is elsewhere."""
+    name, value = next(iter(WEIGHTS.items()))
+    with pytest.raises(ValueError, match=f"{name} {np.dtype(kind)}, which must be real floats"):
+        from_torch(WEIGHTS | {name: value.astype(kind)}, DRAWN)
+
+
 def test_types_that_numpy_has_not_are_named():
     with pytest.raises(ValueError, match=r"w is F8_E8M0"):
         read(torch_files.safetensors({"w": np.zeros(2, np.int8)}, "F8_E8M0"))
