@@ -186,8 +186,9 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Setting]
         "224x224.",
     )  # fmt: skip
     parser.add_argument(
-        "--batch", "--batch-size", type=positive, default=32, metavar="N", help="images in one step (default: 32)"
-    )
+        "--batch", "--batch-size", type=positive, default=32, metavar="N",
+        help="images in one step (default: 32)",
+    )  # fmt: skip
     parser.add_argument(
         "--precision", choices=list(precision.PRODUCTS), default="float32",
         help="type of the products' operands; bfloat16: of convolutions (default: float32)",

@@ -25,10 +25,14 @@ def resize(
     Returns:
       ``[B, height, width, C]``.
 
+    Raises:
+      ValueError: the feature maps are not of rank 4.
+
     Example:
       >>> resize(jnp.arange(4.0).reshape(1, 1, 4, 1), (1, 2)).ravel().tolist()
       [0.5, 2.5]
     """
+    _check_rank(features)
     batch, height, width, channels = features.shape
     if (height, width) == tuple(size):
         return features
@@ -44,11 +48,25 @@ def pool(source_features: Sequence[Float[Array, "b _h _w _c"]]) -> tuple[Array, 
     Returns:
       One ``[B, C]`` array a feature map, in float32 at least.
 
+    Raises:
+      ValueError: a feature map is not of rank 4.
+
     Example:
       >>> pool([jnp.arange(4.0).reshape(1, 2, 2, 1)])[0].tolist()
       [[1.5]]
     """
+    for features in source_features:
+        _check_rank(features)
     return tuple(jnp.mean(widen(features), axis=(1, 2)) for features in source_features)
+
+
+def _check_rank(features: Array) -> None:
+    """Raises a ValueError unless the features are a map."""
+    if jnp.ndim(features) != 4:
+        raise ValueError(
+            "a feature map must be of rank 4, [batch, height, width, channels] (got shape "
+            f"{jnp.shape(features)}); for tokens see `with_token_maps`"
+        )
 
 
 def pool_pairs(source_features: Sequence[Array], pairs: Sequence[Pair]) -> tuple[Array, ...]:

@@ -27,7 +27,7 @@ def finite_difference_meta_gradient(
     opt_state: PyTree,
     meta: PyTree,
     *,
-    step: float = 1e-3,
+    step: float | Array = 1e-3,
     central: bool = False,
 ) -> tuple[Array, PyTree]:
     """The meta-gradient by an adjoint sweep whose Hessian products are finite differences.
@@ -46,11 +46,12 @@ def finite_difference_meta_gradient(
     Args:
       outer_loss: ``(params, meta) -> scalar``, taken at the end of the unroll.
       inner_losses: ``(params, meta) -> scalar``, one a step, in order.
-      optimizer: any optax transformation; `l2t_jax.unroll` says what its derivative is at zero.
+      optimizer: an optax transformation, as of `l2t_jax.unroll`.
       params: the inner parameters the unroll starts from, a pytree of arrays of float32 or wider.
       opt_state: the optimiser's state it starts from.
       meta: the meta-parameters φ, a pytree of arrays of float32 or wider.
-      step: length of a difference, relative to the parameters' norm.
+      step: length of a difference, relative to the parameters' norm. So this norm must not be tiny
+        beside the lengths over which the losses change.
       central: whether to take ``(∇L(θ + ε u) − ∇L(θ − ε u)) / 2ε``, for one gradient more.
 
     Returns:
@@ -71,12 +72,12 @@ def finite_difference_meta_gradient(
 
     Source: the difference of gradients is that of Liu, Simonyan and Yang (2019), "DARTS", eq. 8.
     """
-    if not step > 0:
+    if not isinstance(step, jax.core.Tracer) and not step > 0:
         raise ValueError(f"step must be above 0 (got {step}); 1e-3 suits float32")
     for name, tree in (("params", params), ("meta", meta)):
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             dtype = jnp.result_type(leaf)
-            if jnp.finfo(dtype).bits < 32:
+            if not jnp.issubdtype(dtype, jnp.floating) or jnp.finfo(dtype).bits < 32:
                 place = " at ".join(filter(None, (str(dtype), jax.tree_util.keystr(path))))
                 raise ValueError(
                     f"{name} must be float32 or wider for differences (got {place}); take another "
@@ -89,14 +90,19 @@ def finite_difference_meta_gradient(
 
 
 def _by_difference(
-    loss: Loss, params: PyTree, meta: PyTree, *, step: float, central: bool
+    loss: Loss, params: PyTree, meta: PyTree, *, step: float | Array, central: bool
 ) -> tuple[PyTree, TransposedGradient]:
     """The gradient by the parameters, and how both gradients change along a direction."""
     gradients = both_gradients(loss, meta)
     here = gradients(params)
 
     def along(direction: PyTree) -> tuple[PyTree, PyTree]:
-        size, length = optax.tree.norm(params), optax.tree.norm(direction)
+        # The direction's largest entry becomes 1, or its squares might not be representable.
+        largest = _largest(direction)
+        direction = jax.tree.map(lambda leaf: leaf / largest.astype(leaf.dtype), direction)
+        size = _largest(params)
+        size = size * optax.tree.norm(jax.tree.map(lambda leaf: leaf / size, params))
+        length = optax.tree.norm(direction)
         # Of parameters that are all 0, or a direction that is, any length will do.
         step_length = step * jnp.where(size > 0, size, 1.0) / jnp.where(length > 0, length, 1.0)
 
@@ -111,6 +117,13 @@ def _by_difference(
 
         ahead, behind = moved(1.0), moved(-1.0) if central else here
         span = step_length * (2 if central else 1)
-        return jax.tree.map(lambda a, b: ((a - b) / span).astype(a.dtype), ahead, behind)
+        return jax.tree.map(lambda a, b: ((a - b) / span * largest).astype(a.dtype), ahead, behind)
 
     return here[0], along
+
+
+def _largest(tree: PyTree) -> Array:
+    """The largest absolute entry; 1 if all are 0."""
+    entries = [jnp.max(jnp.abs(leaf), initial=0) for leaf in jax.tree.leaves(tree)]
+    largest = jnp.max(jnp.stack([*entries, jnp.zeros(())]))
+    return jnp.where(largest > 0, largest, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import index
 from typing import NamedTuple
 
 import jax
@@ -172,8 +173,9 @@ def l2t(
 
     Source: Jang et al. (2019), "Learning What and Where to Transfer", algorithm 1.
     """
-    pairs = tuple((int(m), int(n)) for m, n in pairs)
+    pairs = tuple((index(m), index(n)) for m, n in pairs)
     require_pairs(pairs)
+    unroll_steps, meta_every, meta_from = map(index, (unroll_steps, meta_every, meta_from))
     if unroll_steps < 0:
         raise ValueError(
             f"`unroll_steps` must be at least 0 (got {unroll_steps}); at 0 the meta-parameters stay"

@@ -18,7 +18,7 @@ def cross_entropy(
     labels: PyTree,
     *,
     ignore_label: int | None = None,
-    label_smoothing: float = 0.0,
+    label_smoothing: float | Array = 0.0,
     class_weights: ArrayLike | Sequence[float] | None = None,
 ) -> Float[Array, ""]:
     """Mean cross-entropy, ``-1/N Σ_b log softmax(logits_b)[label_b]`` over the N labels that count.
@@ -35,14 +35,14 @@ def cross_entropy(
       labels: integers ``[B]`` or ``[B, ...]``, from 0 to ``classes - 1``.
       ignore_label: a label that does not count, such as 255 or -1 in dense tasks; None if all do.
       label_smoothing: s, from 0 to below 1.
-      class_weights: w, ``[classes]``, above 0; all alike if None.
+      class_weights: w, ``[classes]``, 0 or more; all alike if None.
 
     Returns:
       A scalar in nats; 0 where no label counts.
 
     Raises:
       ValueError: labels that are not integers, one for each row of logits; a smoothing outside of
-        its range, or not one weight for each class.
+        its range; not one weight for each class, or one below 0 (not seen within `jax.jit`).
 
     Example:
       >>> round(float(cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3]))), 4)
@@ -53,11 +53,15 @@ def cross_entropy(
     """
     logits, labels = widen(logits), _whole_numbers(logits, labels, "task_loss")
     is_class, counts = _labels_that(logits, labels, ignore_label)
-    if not 0 <= label_smoothing < 1:
+    smoothed = isinstance(label_smoothing, jax.core.Tracer) or label_smoothing != 0
+    if not isinstance(label_smoothing, jax.core.Tracer) and not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing must be 0 to below 1 (got {label_smoothing})")
     known = jnp.where(is_class, labels, 0)
+    if ignore_label is not None:
+        # Before the loss: a derivative of 0 times one that is no number would be none.
+        logits = jnp.where(counts[..., None], logits, 0)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, known)
-    if label_smoothing:
+    if smoothed:
         uniform = -jnp.mean(jax.nn.log_softmax(logits), axis=-1)
         losses = (1 - label_smoothing) * losses + label_smoothing * uniform
     # A factor, not a choice: the gradient has to be NaN too.
@@ -69,6 +73,8 @@ def cross_entropy(
         raise ValueError(
             f"class_weights must have shape {logits.shape[-1:]}, one a class (got {weights.shape})"
         )
+    if not isinstance(weights, jax.core.Tracer) and not jnp.all(weights >= 0):
+        raise ValueError(f"class_weights must be 0 or more (got {jnp.min(weights)})")
     shares = jnp.where(counts, weights[known], 0)
     total = jnp.sum(shares)
     return jnp.sum(jnp.where(counts, shares * losses, 0)) / jnp.where(total > 0, total, 1)

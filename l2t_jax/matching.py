@@ -69,13 +69,22 @@ def project(
       features: the target's feature map, ``[B, H, W, C_target]``.
 
     Returns:
-      ``[B, H, W, C_source]``, of the wider of both dtypes.
+      ``[B, H, W, C_source]``, of the widest of all dtypes.
+
+    Raises:
+      ValueError: kernel, bias and features do not fit together.
 
     Example:
       >>> projection = Affine(jnp.ones((5, 3)), jnp.ones(3))
       >>> project(projection, jnp.ones((2, 8, 8, 5)))[0, 0, 0].tolist()
       [6.0, 6.0, 6.0]
     """
+    kernel, bias, maps = (jnp.shape(array) for array in (*projection, features))
+    if not (len(kernel) == 2 and kernel[1:] == bias and len(maps) == 4 and maps[3:] == kernel[:1]):
+        raise ValueError(
+            "features must be [batch, height, width, C], the kernel [C, D] and the bias [D] (got "
+            f"{maps}, {kernel} and {bias})"
+        )
     dtype = jnp.promote_types(features.dtype, projection.kernel.dtype)
     projected = convolve(features.astype(dtype), projection.kernel[None, None].astype(dtype))
     return projected + repeat(projection.bias, projected.shape)
@@ -163,7 +172,7 @@ def combine_weights(
       One ``[B, C]`` array a pair.
 
     Raises:
-      ValueError: the two differ in their number of pairs.
+      ValueError: the two differ in their number of pairs or of samples, or have another rank.
 
     Example:
       >>> combine_weights((jnp.array([[0.25, 0.75]]),), jnp.array([[2.0]]))[0].tolist()
@@ -174,6 +183,12 @@ def combine_weights(
             f"pair weights must be [batch, {len(channel_weights)}], one a pair as the channel "
             f"weights (got {list(pair_weights.shape)})"
         )
+    for weights in channel_weights:
+        if jnp.ndim(weights) != 2 or weights.shape[:1] != pair_weights.shape[:1]:
+            raise ValueError(
+                f"channel weights must be [{pair_weights.shape[0]}, channels], as many samples as "
+                f"the pair weights have (got {list(jnp.shape(weights))})"
+            )
     return tuple(pair_weights[:, i, None] * weights for i, weights in enumerate(channel_weights))
 
 
@@ -190,7 +205,7 @@ def pair_losses(
       ``[pairs]``.
 
     Raises:
-      ValueError: there are none, or the two differ in number or shape.
+      ValueError: there are none, the two differ in number or shape, or have another rank.
 
     Example:
       >>> pair_losses((jnp.array([[1.0, 3.0]]),), (jnp.array([[0.5, 1.5]]),)).tolist()
@@ -198,6 +213,8 @@ def pair_losses(
     """
     if not errors:
         raise ValueError("errors must be those of at least one pair (got none)")
+    if wrong := [e.shape for e in errors if e.ndim != 2]:
+        raise ValueError(f"errors must be [batch, channels] (got shape {wrong[0]})")
     if [e.shape for e in errors] != [w.shape for w in weights]:
         raise ValueError(
             "errors and weights must have the same shapes (got "
@@ -227,7 +244,7 @@ def matching_loss(
       A scalar, before the factor β.
 
     Raises:
-      ValueError: the two differ in number or shape.
+      ValueError: as of `pair_losses`.
 
     Example:
       >>> errors = (jnp.array([[1.0, 3.0]]),)

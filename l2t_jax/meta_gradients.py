@@ -46,7 +46,7 @@ class MetaGradient(Protocol):
         Args:
           outer_loss: ``(params, meta) -> scalar``, taken at the end of the unroll.
           inner_losses: ``(params, meta) -> scalar``, one a step, in order.
-          optimizer: any optax transformation; `unroll` says what its derivative is at zero.
+          optimizer: an optax transformation, as of `unroll`.
           params: the inner parameters the unroll starts from.
           opt_state: the optimiser's state it starts from.
           meta: the meta-parameters φ; real arrays.
@@ -72,7 +72,7 @@ def reverse_meta_gradient(
     Args:
       outer_loss: ``(params, meta) -> scalar``, taken at the end of the unroll.
       inner_losses: ``(params, meta) -> scalar``, one a step, in order.
-      optimizer: any optax transformation; `unroll` says what its derivative is at zero.
+      optimizer: an optax transformation, as of `unroll`.
       params: the inner parameters the unroll starts from, a pytree of real arrays.
       opt_state: the optimiser's state it starts from.
       meta: the meta-parameters φ, a pytree of real arrays.
@@ -117,7 +117,7 @@ def mixed_meta_gradient(
     Args:
       outer_loss: ``(params, meta) -> scalar``, taken at the end of the unroll.
       inner_losses: ``(params, meta) -> scalar``, one a step, in order.
-      optimizer: any optax transformation; `unroll` says what its derivative is at zero.
+      optimizer: an optax transformation, as of `unroll`.
       params: the inner parameters the unroll starts from, a pytree of real arrays.
       opt_state: the optimiser's state it starts from.
       meta: the meta-parameters φ, a pytree of real arrays.
@@ -154,10 +154,14 @@ def low_memory_meta_gradient(
     reached again. One step's linearisation exists at a time, so that the memory has one bound for
     any number of steps. Derivative rules written by hand are treated as in `mixed_meta_gradient`.
 
+    The price is time: of T steps about ``T² / (2 stored)`` are taken again. ``stored`` near ``√T``
+    keeps both low. Where the outer loss is NaN, so is the whole gradient, although that of the
+    other modes may be finite.
+
     Args:
       outer_loss: ``(params, meta) -> scalar``, taken at the end of the unroll.
       inner_losses: ``(params, meta) -> scalar``, one a step, in order.
-      optimizer: any optax transformation; `unroll` says what its derivative is at zero.
+      optimizer: an optax transformation, as of `unroll`.
       params: the inner parameters the unroll starts from, a pytree of real arrays.
       opt_state: the optimiser's state it starts from.
       meta: the meta-parameters φ, a pytree of real arrays.
@@ -191,7 +195,7 @@ def low_memory_meta_gradient(
         params, opt_state = _looped(losses, optimizer, params, opt_state, meta)
     value, cotangents = outer_cotangents(outer_loss, params, opt_state, meta)
     # What is taken anew stands in a branch, or the compiler would see that it has it already, and
-    # keep it. The other one is for an outer loss that is no number: then neither is its gradient.
+    # keep it. The other one is for an outer loss that is no number: then the gradient is none.
     anew = partial(lax.cond, value == value)
     for step in reversed(range(steps)):
         begin = step - step % spacing
@@ -201,7 +205,8 @@ def low_memory_meta_gradient(
         after = _glance(cotangents.params)
         if step > begin:
             before = partial(_looped, inner_losses[begin:step], optimizer)
-            state = anew(before, _unmoved, *state, meta, after)
+            like = jax.eval_shape(before, *state, meta, after)
+            state = anew(before, partial(_unmoved, like), *state, meta, after)
         # The optimiser's transpose stands outside, where it works in place. One that is linear in
         # the gradient, such as SGD, does not need it: then this branch is left out of the program.
         gradient = anew(partial(_gradient, inner_losses[step]), _no_number, state[0], meta, after)
@@ -254,10 +259,16 @@ def _looped(
 
 
 def _unmoved(
-    params: PyTree, opt_state: PyTree, meta: PyTree, after: Array
+    like: tuple[PyTree, PyTree], params: PyTree, opt_state: PyTree, meta: PyTree, after: Array
 ) -> tuple[PyTree, PyTree]:
+    """Parameters and state as they are, but for the types that steps would give them."""
     del meta
-    return jax.tree.map(lambda leaf: leaf + after.astype(leaf.dtype), params), opt_state
+    params = jax.tree.map(lambda leaf: leaf + after.astype(leaf.dtype), params)
+    return jax.tree.map(
+        lambda leaf, wanted: leaf if leaf.dtype == wanted.dtype else leaf.astype(wanted.dtype),
+        (params, opt_state),
+        like,
+    )
 
 
 def _gradient(loss: Loss, params: PyTree, meta: PyTree, after: Array) -> PyTree:

@@ -292,7 +292,8 @@ def error_weights(
 
     Example:
       >>> what, where, maps = softmax_channels(), uniform_pairs(), (jnp.ones((1, 4, 4, 2)),)
-      >>> pooled = pool_pairs(maps, [(0, 0)])
+      >>> from l2t_jax import pool
+      >>> pooled = pool([maps[m] for m, _ in [(0, 0)]])
       >>> key = jax.random.key(0)
       >>> meta_params = MetaParams(what.init(key, pooled), where.init(key, pooled))
       >>> weights, pair_weights = error_weights(what, where, meta_params, maps, [(0, 0)])

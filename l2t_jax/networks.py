@@ -183,7 +183,8 @@ def with_standard_features(
       The network.
 
     Raises:
-      ValueError: not one mean and one deviation for each feature map (when it is applied).
+      ValueError: not one mean and one deviation for each feature map, or for each of its channels
+        (when it is applied).
 
     Example:
       >>> def apply(variables, images, *, train):
@@ -208,6 +209,11 @@ def with_standard_features(
         for feature, mean, deviation in zip(outputs.features, means, deviations, strict=True):
             wide = widen(feature)
             centre, scale = (jnp.asarray(each, wide.dtype) for each in (mean, deviation))
+            if not centre.shape == scale.shape == feature.shape[-1:]:
+                raise ValueError(
+                    f"means and deviations must have shape {feature.shape[-1:]}, one a channel "
+                    f"(got {centre.shape} and {scale.shape})"
+                )
             varies = scale > _CONSTANT * jnp.abs(centre)
             standard = (wide - centre) / jnp.where(varies, scale, 1) * varies
             scaled.append(standard.astype(feature.dtype))

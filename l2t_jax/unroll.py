@@ -35,7 +35,8 @@ def unroll(
 
     Args:
       inner_losses: functions ``(params, meta) -> scalar``, one a step, in order.
-      optimizer: any optax transformation.
+      optimizer: any optax transformation that needs gradients, its state and parameters only.
+        Parameters of a form of its own, as of `optax.lookahead`, it must not have.
       params: the inner parameters θ.
       opt_state: the optimiser's state for ``params``.
       meta: the meta-parameters φ.

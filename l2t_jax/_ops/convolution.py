@@ -23,6 +23,7 @@ been left.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +76,31 @@ def convolve(
     # None would become what is asked for where the program is lowered. Then a TPU takes rounded
     # operands apart as if they were wide.
     precision = asked if name is None else "default"
+    images, kernel = varying_alike(images, kernel)
     return conv_p.bind(images, kernel, window=window, operands=name, precision=precision)
+
+
+def varying_alike(*arrays: Array) -> list[Array]:
+    """Arrays that differ over the same devices within `jax.shard_map`, as a product's have to.
+
+    JAX's own functions do the same before they bind a primitive. The transpose of what is done here
+    adds a derivative up over the devices that share its array.
+    """
+    axes = [_varying(array) for array in arrays]
+    union = frozenset[str]().union(*axes)
+    return [
+        jax.lax.pcast(array, tuple(sorted(union - own)), to="varying") if union - own else array
+        for array, own in zip(arrays, axes, strict=True)
+    ]
+
+
+def _varying(array: Array) -> frozenset[str]:
+    kind: Any = jax.typeof(array)
+    # Versions of JAX call it differently.
+    axes: frozenset[str] | None = getattr(kind, "vma", None)
+    if axes is None:
+        axes = getattr(getattr(kind, "manual_axis_type", None), "varying", None)
+    return axes or frozenset()
 
 
 conv_p: Primitive = define("conv", native_conv, cpu_conv)

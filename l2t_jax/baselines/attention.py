@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,8 @@ def attention_map(features: Float[Array, "b h w c"]) -> Float[Array, "b position
       features: a feature map, ``[B, H, W, C]``.
 
     Returns:
-      ``[B, H·W]`` in float32 at least, each row of norm 1; all zeros where the map is zero.
+      ``[B, H·W]`` in float32 at least, each row of norm 1 where the largest feature is
+      between 1e-6 and 1e9 (float32); all zeros where the map is zero.
 
     Example:
       >>> attention_map(jnp.array([3.0, 0.0, 4.0]).reshape(1, 3, 1, 1) ** 0.5).round(4).tolist()
@@ -94,7 +96,7 @@ def attention_transfer(pairs: Sequence[Pair]) -> Penalty:
       >>> float(penalty.apply((), Outputs((), (left,), ()), Outputs((), (right,), ())))
       1.0
     """
-    pairs = tuple((int(m), int(n)) for m, n in pairs)
+    pairs = tuple((index(m), index(n)) for m, n in pairs)
 
     def init(key: Array, source: Outputs, target: Outputs) -> PyTree:
         del key

@@ -22,7 +22,7 @@ def distillation_loss(
     source_logits: Float[Array, "b _classes"],
     target_logits: Float[Array, "b _classes"],
     *,
-    temperature: float = 2.0,
+    temperature: float | Array = 2.0,
     classes: Sequence[int] | None = None,
 ) -> Float[Array, ""]:
     """Softened divergence, ``T²/B Σ_b KL(softmax(s_b / T) || softmax(t_b / T))``.
@@ -79,7 +79,7 @@ def distillation_loss(
     return temperature**2 * jnp.mean(sum(divergences))
 
 
-def distillation(temperature: float = 2.0, classes: Sequence[int] | None = None) -> Penalty:
+def distillation(temperature: float | Array = 2.0, classes: Sequence[int] | None = None) -> Penalty:
     """Learning without forgetting: a second head of the target learns the source's classes.
 
     The head is an affine map of the target's last feature map, averaged over positions.
@@ -124,7 +124,7 @@ def distillation(temperature: float = 2.0, classes: Sequence[int] | None = None)
     return Penalty(init, apply)
 
 
-def check_temperature(temperature: float) -> None:
-    """Raises a ValueError unless the temperature is positive and finite."""
-    if not 0 < temperature < math.inf:
+def check_temperature(temperature: float | Array) -> None:
+    """Raises a ValueError unless the temperature is positive and finite, if its value is known."""
+    if not isinstance(temperature, jax.core.Tracer) and not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be positive and finite (got {temperature})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -50,7 +51,7 @@ def feature_matching(
 
     Source: Romero et al. (2015), "FitNets"; the paper's FM baselines.
     """
-    pairs = tuple((int(m), int(n)) for m, n in pairs)
+    pairs = tuple((index(m), index(n)) for m, n in pairs)
     levels = jnp.ones(len(pairs)) if pair_weights is None else jnp.asarray(pair_weights)
     if levels.shape != (len(pairs),):
         raise ValueError(

@@ -91,14 +91,14 @@ def finetune(
     Args:
       source: the trained network.
       target: one of the same architecture; the number of classes may differ.
-      optimizer: any optax transformation.
+      optimizer: any optax transformation that needs gradients, its state and parameters only.
       task_loss: ``(logits, labels) -> scalar``, the labels as they are in the batch.
       score: ``(logits, labels) -> scalar``, a figure for people that takes no part in training;
         by default the share that is classified right.
 
     Returns:
       A `l2t_jax.Method` with `State` and `Info` of `scratch`; only ``init`` looks at the source's
-      variables.
+      variables. Images without labels are not used.
 
     Raises:
       ValueError: the architectures differ (when ``init`` is called or traced; see `from_source`).

@@ -93,6 +93,7 @@ def scratch(
 
     Returns:
       A `l2t_jax.Method` with `State` and `Info` of `with_penalties`; there are no penalties.
+      Images without labels are not used.
 
     Example:
       >>> from l2t_jax.models import cifar_resnet

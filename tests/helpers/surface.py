@@ -16,6 +16,7 @@ import small
 
 import l2t_jax
 from l2t_jax import Batch, Projection, baselines
+from l2t_jax.models import cifar_resnet
 
 PAIRS = ((0, 0), (0, 1), (1, 1))
 LABELS = np.array([0, 2, 1, 2])  # of jnp, it would begin with JAX's devices
@@ -159,6 +160,35 @@ def main() -> None:
         ):
             np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13, err_msg=name)
         print(name)
+    mapped(mesh)
+
+
+def mapped(mesh: jax.sharding.Mesh) -> None:
+    """Checks the gradient through what is mapped over the devices: it is that of all samples."""
+    source, target, kernel, images = draw(3, (4, 4, 4, 3), (4, 8, 8, 5), (5, 3), (4, 8, 8, 3))
+    network = cifar_resnet(8, classes=3)
+    variables = jax.tree.map(
+        lambda leaf: leaf.astype(jnp.float64), network.init(jax.random.key(0), images)
+    )
+
+    def loss(shared: Any, samples: Any) -> jax.Array:
+        (projection, params), (source, target, images) = shared, samples
+        (errors,) = l2t_jax.channel_errors([projection], [source], [target], [(0, 0)])
+        outputs = network.apply(variables._replace(params=params), images, train=False)
+        return jnp.mean(errors) + jnp.mean(jnp.square(outputs.logits))
+
+    shared = Projection(kernel, kernel[0]), variables.params
+    samples = source, target, images
+    over_devices = jax.shard_map(
+        lambda shared, samples: jax.lax.pmean(loss(shared, samples), "batch"),
+        mesh=mesh,
+        in_specs=(jax.P(), jax.P("batch")),
+        out_specs=jax.P(),
+    )
+    found, expected = (jax.jit(jax.grad(each))(shared, samples) for each in (over_devices, loss))
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13)
+    print("mapped over devices")
 
 
 if __name__ == "__main__":

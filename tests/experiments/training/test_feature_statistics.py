@@ -44,3 +44,6 @@ def test_standard_features_have_mean_0_and_deviation_1(monkeypatch):
     short = with_standard_features(network, found.means[:1], found.deviations)
     with pytest.raises(ValueError, match=r"one for each feature map, 3 \(got 1 and 3\)"):
         short.apply(variables, images, train=False)
+    batch = [jnp.ones((5, 1, 1, 1))] * 3
+    with pytest.raises(ValueError, match=r"one a channel \(got \(5, 1, 1, 1\)"):
+        with_standard_features(network, batch, batch).apply(variables, images, train=False)

@@ -9,7 +9,12 @@ import optax
 import pytest
 from test_unroll import OPTIMIZERS, regression
 
-from l2t_jax import finite_difference_meta_gradient, reverse_meta_gradient, unroll
+from l2t_jax import (
+    finite_difference_meta_gradient,
+    mixed_meta_gradient,
+    reverse_meta_gradient,
+    unroll,
+)
 
 
 def error(found, exact) -> float:
@@ -73,6 +78,32 @@ def test_it_sees_the_kink_that_the_exact_derivative_misses():
     )
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-22, 1.0, 1e18, 1e25])
+def test_the_scale_of_a_loss_makes_no_difference(scale):
+    """Although the squares of its gradient cannot be represented."""
+    optimizer, params = optax.sgd(0.1), jnp.array([1.0, -2.0, 3.0], jnp.float32)
+    given = [lambda params, meta: jnp.sum(meta * params**2)], optimizer, params
+    given += optimizer.init(params), jnp.array([0.1, 0.2, 0.3], jnp.float32)
+    _, found = finite_difference_meta_gradient(
+        lambda params, meta: scale * jnp.sum(params**2), *given, central=True
+    )
+    _, expected = mixed_meta_gradient(lambda params, meta: jnp.sum(params**2), *given)
+    np.testing.assert_allclose(found / scale, expected, rtol=1e-3)
+
+
+def test_parameters_may_be_tiny():
+    """Those of float32 whose squares are zero; the loss changes over as short lengths."""
+    optimizer, params = optax.sgd(0.1), jnp.full(3, 1e-25, jnp.float32)
+    given = [lambda params, meta: jnp.sum(meta * params)], optimizer, params
+    given += optimizer.init(params), jnp.array([1e-25, 2e-25, 3e-25], jnp.float32)
+
+    def outer(params, meta):
+        return jnp.sum(params / 1e-25)
+
+    _, found = finite_difference_meta_gradient(outer, *given)
+    np.testing.assert_allclose(found, mixed_meta_gradient(outer, *given)[1], rtol=1e-2)
+
+
 def test_what_cannot_be_is_refused():
     loss, optimizer = (lambda params, meta: meta * params**2), optax.sgd(0.1)
     params, meta = jnp.array(1.0), jnp.array(1.0)
@@ -82,5 +113,7 @@ def test_what_cannot_be_is_refused():
     narrow = params.astype(jnp.bfloat16)
     with pytest.raises(ValueError, match=r"float32 or wider .*got bfloat16"):
         call(narrow, optimizer.init(narrow), meta)
+    with pytest.raises(ValueError, match=r"meta must be float32 or wider .*got int32 at \['n'\]"):
+        call(params, optimizer.init(params), {"n": jnp.arange(3, dtype=jnp.int32)})
     with pytest.raises(ValueError, match=r"meta must be float32 or wider .*got float16 at \['a'\]"):
         call(params, optimizer.init(params), {"a": meta.astype(jnp.float16)})

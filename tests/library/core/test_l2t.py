@@ -154,6 +154,8 @@ def test_the_meta_step_is_taken_in_the_first_of_every_k_iterations():
         chex.assert_trees_all_close((state, seen), (expected, info), rtol=1e-10, atol=1e-14)
     with pytest.raises(ValueError, match=r"meta_every.*\(got 0\)"):
         setting(meta_every=0)
+    with pytest.raises(TypeError, match="integer"):
+        setting(meta_every=1.5)
 
 
 @pytest.mark.parametrize("every", [1, 2])

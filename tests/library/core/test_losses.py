@@ -211,6 +211,34 @@ def test_ignored_labels_take_no_part(ignored, dtype):
     assert float(accuracy(logits, labels, **options)) == right
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_ignored_has_no_derivative(value):
+    """Although its logits are no numbers."""
+    logits, labels = jnp.array([[0.0, 1.0], [value, 0.0]]), jnp.array([0, 255])
+    loss, gradient = jax.value_and_grad(partial(cross_entropy, ignore_label=255))(logits, labels)
+    alone = jax.value_and_grad(cross_entropy)(logits[:1], labels[:1])
+    assert float(loss) == pytest.approx(float(alone[0]))
+    np.testing.assert_allclose(gradient, np.pad(alone[1], ((0, 1), (0, 0))))
+
+
+def test_smoothing_and_temperature_may_be_learned():
+    """Their derivatives are those of finite differences."""
+    logits, labels = jnp.asarray(RNG.standard_normal((2, 4, 3))), jnp.array([0, 2, 1, 1])
+    functions = (
+        lambda s: cross_entropy(logits[0], labels, label_smoothing=s),
+        lambda t: l2t_jax.baselines.distillation_loss(*logits, temperature=t),
+    )
+    for function in functions:
+        slope = jax.jit(jax.grad(function))(0.5)
+        expected = (float(function(0.5 + 1e-6)) - float(function(0.5 - 1e-6))) / 2e-6
+        assert float(slope) == pytest.approx(expected, rel=1e-7)
+
+
+def test_weights_of_classes_are_not_below_zero():
+    with pytest.raises(ValueError, match=r"class_weights must be 0 or more \(got -1"):
+        cross_entropy(jnp.zeros((2, 2)), jnp.array([0, 1]), class_weights=[-1.0, 1.0])
+
+
 def test_where_all_labels_are_ignored_nothing_is_learned():
     logits, labels = jnp.ones((3, 4)), jnp.full(3, 255)
     loss, gradient = jax.value_and_grad(partial(cross_entropy, ignore_label=255))(logits, labels)

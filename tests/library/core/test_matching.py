@@ -1,5 +1,8 @@
 """Feature matching against plain NumPy, and against finite differences."""
 
+# Without the types that the tests check, and users do not.
+from inspect import unwrap
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +16,8 @@ from l2t_jax import (
     init_projections,
     matching_loss,
     pair_losses,
+    pool,
+    project,
     resize,
 )
 
@@ -127,3 +132,25 @@ def test_weights_have_to_be_of_the_same_pairs():
         combine_weights(features(0, (2, 3), (2, 4)), jnp.ones((2, 3)))
     with pytest.raises(ValueError, match=r"errors must .*got none"):
         pair_losses((), ())
+    for weights in (jnp.ones(3), jnp.ones((2, 3)), jnp.ones((3, 3, 3))):
+        with pytest.raises(ValueError, match=r"channel weights must be \[3, channels\]"):
+            unwrap(combine_weights)([weights], jnp.ones((3, 1)))
+    with pytest.raises(ValueError, match=r"errors must be \[batch, channels\]"):
+        unwrap(pair_losses)([jnp.ones((2, 3, 4))], [jnp.ones((2, 3, 4))])
+
+
+@pytest.mark.parametrize("shapes", [((4, 3), (3,)), ((5, 3), (1,)), ((5, 3, 1), (3,))])
+def test_a_projection_has_to_fit_its_map(shapes):
+    projection = Projection(*(jnp.ones(shape) for shape in shapes))
+    with pytest.raises(ValueError, match=r"the kernel .* and the bias"):
+        unwrap(project)(projection, jnp.ones((2, 4, 4, 5)))
+    with pytest.raises(ValueError, match=r"got \(2, 4, 5\)"):
+        unwrap(project)(Projection(jnp.ones((5, 3)), jnp.ones(3)), jnp.ones((2, 4, 5)))
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (2, 5, 7), (2, 3, 4, 5, 6)])
+def test_what_is_no_map_is_told(shape):
+    """Such as tokens, whose samples would be averaged or mixed."""
+    for function in (lambda x: unwrap(pool)([x]), lambda x: unwrap(resize)(x, (2, 2))):
+        with pytest.raises(ValueError, match=r"must be of rank 4.*with_token_maps"):
+            function(jnp.ones(shape))

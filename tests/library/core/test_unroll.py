@@ -169,6 +169,21 @@ def test_losses_may_come_from_an_iterator_and_leaves_may_be_empty(mode):
     assert float(gradient) == pytest.approx(-0.72, rel=1e-3)
 
 
+@pytest.mark.parametrize("stored", [1, 3])
+def test_an_optimizer_may_change_the_type_of_its_state(stored):
+    """A float32 constant in it makes the momentum of bfloat16 parameters float32."""
+    decay = optax.add_decayed_weights(jnp.float32(0.01))
+    optimizer = optax.chain(decay, optax.sgd(0.1, momentum=0.9))
+    params, meta = jnp.ones(3, jnp.bfloat16), jnp.arange(3.0, dtype=jnp.float32)
+    given = (
+        lambda params, meta: jnp.sum(params.astype(jnp.float32) ** 2),
+        [lambda params, meta: jnp.sum(meta * jnp.exp(params.astype(jnp.float32)))] * 5,
+        optimizer, params, optimizer.init(params), meta,
+    )  # fmt: skip
+    found, expected = low_memory_meta_gradient(*given, stored=stored), mixed_meta_gradient(*given)
+    np.testing.assert_allclose(found[1], expected[1], rtol=2e-2)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer", [optax.sgd(0.1, momentum=0.9), optax.adam(0.1, eps_root=1e-8)]
