@@ -1,5 +1,7 @@
 """One iteration of the scheme: its meta-gradient, its state, and what it leaves alone."""
 
+from inspect import unwrap
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -154,8 +156,10 @@ def test_the_meta_step_is_taken_in_the_first_of_every_k_iterations():
         chex.assert_trees_all_close((state, seen), (expected, info), rtol=1e-10, atol=1e-14)
     with pytest.raises(ValueError, match=r"meta_every.*\(got 0\)"):
         setting(meta_every=0)
-    with pytest.raises(TypeError, match="integer"):
-        setting(meta_every=1.5)
+    for given in ({"meta_every": 1.5}, {"unroll_steps": 2.5}, {"pairs": [(0.9, 1.2)]}):
+        given = {"pairs": [(0, 0)], "optimizer": optax.sgd(0.1), "meta_optimizer": adam} | given
+        with pytest.raises(TypeError, match="as an integer"):
+            unwrap(l2t_jax.l2t)(None, None, given.pop("pairs"), **given)
 
 
 @pytest.mark.parametrize("every", [1, 2])
