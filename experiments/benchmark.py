@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import platform
 import statistics
 import sys
@@ -23,6 +22,7 @@ import optax
 
 from .options.checks import check_can_be_written
 from .system import precision
+from .system.files import write_json
 from .timing import loop_rate, programs
 from .timing.programs import IN_TORCH, MATRICES, MODES, PLAIN, Program, Setting, iteration
 
@@ -70,7 +70,7 @@ def compared(options: argparse.Namespace, chosen: Setting) -> int:
             print(line(what, counts, [rows[name]["over_plain_step"] for name in names]))
     summary |= loop_beside_step(chosen, options)
     if options.json is not None:
-        options.json.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        write_json(options.json, summary)
     return 0
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from l2t_jax._precision import widen
 from l2t_jax._typing import Array, Float
-from l2t_jax.pairs import Pair, require_pairs
+from l2t_jax.pairs import Pair, require_map, require_pairs
 
 
 def resize(
@@ -32,7 +32,7 @@ def resize(
       >>> resize(jnp.arange(4.0).reshape(1, 1, 4, 1), (1, 2)).ravel().tolist()
       [0.5, 2.5]
     """
-    _check_rank(features)
+    require_map("a feature map", features)
     batch, height, width, channels = features.shape
     if (height, width) == tuple(size):
         return features
@@ -56,17 +56,8 @@ def pool(source_features: Sequence[Float[Array, "b _h _w _c"]]) -> tuple[Array, 
       [[1.5]]
     """
     for features in source_features:
-        _check_rank(features)
+        require_map("a feature map", features)
     return tuple(jnp.mean(widen(features), axis=(1, 2)) for features in source_features)
-
-
-def _check_rank(features: Array) -> None:
-    """Raises a ValueError unless the features are a map."""
-    if jnp.ndim(features) != 4:
-        raise ValueError(
-            "a feature map must be of rank 4, [batch, height, width, channels] (got shape "
-            f"{jnp.shape(features)}); for tokens see `with_token_maps`"
-        )
 
 
 def pool_pairs(source_features: Sequence[Array], pairs: Sequence[Pair]) -> tuple[Array, ...]:

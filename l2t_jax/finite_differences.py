@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from l2t_jax._known import known
 from l2t_jax._typing import Array, PyTree
 from l2t_jax.adjoint import (
     TransposedGradient,
@@ -72,7 +73,8 @@ def finite_difference_meta_gradient(
 
     Source: the difference of gradients is that of Liu, Simonyan and Yang (2019), "DARTS", eq. 8.
     """
-    if not isinstance(step, jax.core.Tracer) and not step > 0:
+    length = known(step)
+    if length is not None and not length > 0:
         raise ValueError(f"step must be above 0 (got {step}); 1e-3 suits float32")
     for name, tree in (("params", params), ("meta", meta)):
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):

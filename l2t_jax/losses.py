@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import ArrayLike
 
+from l2t_jax._known import known
 from l2t_jax._precision import at_least_float32, widen
 from l2t_jax._typing import Array, Float, PyTree
 
@@ -42,7 +44,7 @@ def cross_entropy(
 
     Raises:
       ValueError: labels that are not integers, one for each row of logits; a smoothing outside of
-        its range; not one weight for each class, or one below 0 (not seen within `jax.jit`).
+        its range; not one weight for each class, or one below 0 (seen where it is not traced).
 
     Example:
       >>> round(float(cross_entropy(jnp.zeros((2, 4)), jnp.array([0, 3]))), 4)
@@ -53,15 +55,15 @@ def cross_entropy(
     """
     logits, labels = widen(logits), _whole_numbers(logits, labels, "task_loss")
     is_class, counts = _labels_that(logits, labels, ignore_label)
-    smoothed = isinstance(label_smoothing, jax.core.Tracer) or label_smoothing != 0
-    if not isinstance(label_smoothing, jax.core.Tracer) and not 0 <= label_smoothing < 1:
+    smoothing = known(label_smoothing)
+    if smoothing is not None and not 0 <= smoothing < 1:
         raise ValueError(f"label_smoothing must be 0 to below 1 (got {label_smoothing})")
-    known = jnp.where(is_class, labels, 0)
+    classes = jnp.where(is_class, labels, 0)
     if ignore_label is not None:
         # Before the loss: a derivative of 0 times one that is no number would be none.
         logits = jnp.where(counts[..., None], logits, 0)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, known)
-    if smoothed:
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, classes)
+    if smoothing is None or smoothing:
         uniform = -jnp.mean(jax.nn.log_softmax(logits), axis=-1)
         losses = (1 - label_smoothing) * losses + label_smoothing * uniform
     # A factor, not a choice: the gradient has to be NaN too.
@@ -73,9 +75,10 @@ def cross_entropy(
         raise ValueError(
             f"class_weights must have shape {logits.shape[-1:]}, one a class (got {weights.shape})"
         )
-    if not isinstance(weights, jax.core.Tracer) and not jnp.all(weights >= 0):
-        raise ValueError(f"class_weights must be 0 or more (got {jnp.min(weights)})")
-    shares = jnp.where(counts, weights[known], 0)
+    numbers = known(weights)
+    if numbers is not None and not np.all(numbers >= 0):
+        raise ValueError(f"class_weights must be 0 or more (got {np.min(numbers)})")
+    shares = jnp.where(counts, weights[classes], 0)
     total = jnp.sum(shares)
     return jnp.sum(jnp.where(counts, shares * losses, 0)) / jnp.where(total > 0, total, 1)
 

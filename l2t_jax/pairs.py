@@ -72,13 +72,23 @@ def check_pairs(
             ("source", source_features, m),
             ("target", target_features, n),
         ]:
-            if features[layer].ndim != 4:
-                raise ValueError(
-                    f"{side} feature map {layer} must be of rank 4, [batch, height, width, "
-                    f"channels] (got shape {features[layer].shape})"
-                )
+            require_map(f"{side} feature map {layer}", features[layer])
         if source_features[m].shape[0] != target_features[n].shape[0]:
             raise ValueError(
                 f"the feature maps of pair ({m}, {n}) must have the same batch size (got shapes "
                 f"{source_features[m].shape} and {target_features[n].shape})"
             )
+
+
+def require_map(name: str, features: ArrayOrShape) -> None:
+    """Raises a ValueError unless features are a map, ``[B, H, W, C]``.
+
+    Args:
+      name: what they are called in the message.
+      features: an array or its shape.
+    """
+    if len(features.shape) != 4:
+        raise ValueError(
+            f"{name} must be of rank 4, [batch, height, width, channels] (got shape "
+            f"{features.shape}); for tokens see `with_token_maps`"
+        )

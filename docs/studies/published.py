@@ -17,54 +17,46 @@ import argparse
 import importlib.util
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from experiments.benchmark import measure
+from experiments.timing import programs
+from experiments.timing.programs import Program
+
 T, PAIRS = 2, [(m, n) for m in (4, 9, 14) for n in range(5)]
 BETA, RATE, META_RATE, MOMENTUM, DECAY = 0.5, 0.01, 1e-4, 0.9, 1e-4
-Calls = dict[str, Callable[[], Any]]
+Programs = dict[str, Program]
 
 
 def main(folder: Path, batch: int, repeats: int, modes: list[str]) -> None:
     """Prints the median, least and most milliseconds of each program, and the ratios."""
-    calls = ours(batch, modes) | published(folder, batch)
-    for call in calls.values():
-        call()
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for done in range(repeats):
-        print(f"round {done + 1} of {repeats}", file=sys.stderr)
-        for name, call in calls.items():
-            began = time.perf_counter()
-            call()
-            times[name].append(1e3 * (time.perf_counter() - began))
+    times = measure(ours(batch, modes) | published(folder, batch), repeats)
     print("| program | median, ms | least to most, ms | published ÷ ours, round by round |")
     print("|---|---:|---:|---:|")
     for name, values in times.items():
         peer = times["published: plain step" if "plain" in name else "published: iteration"]
         ratios = [theirs / own for theirs, own in zip(peer, values, strict=True)]
         print(
-            f"| {name} | {statistics.median(values):.0f} | {min(values):.0f}–{max(values):.0f} | "
+            f"| {name} | {1e3 * statistics.median(values):.0f} | "
+            f"{1e3 * min(values):.0f}–{1e3 * max(values):.0f} | "
             f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f}) |"
         )
 
 
-def ours(batch: int, modes: list[str]) -> Calls:
+def ours(batch: int, modes: list[str]) -> Programs:
     """A plain step, and an iteration in each mode."""
-    from experiments.timing import programs
-
     wanted = [(mode, T, len(PAIRS)) for mode in modes]
     chosen = programs.setting("small", "float32")
     return {
-        f"ours: {name}": program.call
+        f"ours: {name}": program
         for name, program in programs.build(chosen, batch, wanted, torch=False)
         if name == programs.PLAIN or name.startswith("iteration")
     }
 
 
-def published(folder: Path, batch: int) -> Calls:
+def published(folder: Path, batch: int) -> Programs:
     """The same of the code in a folder."""
     import torch
     from torch.nn.functional import cross_entropy
@@ -127,7 +119,7 @@ def published(folder: Path, batch: int) -> Calls:
         cross_entropy(alone(images)[0], labels).backward()
         sgd.step()
 
-    return {"published: plain step": plain, "published: iteration": iteration}
+    return {"published: plain step": Program(plain), "published: iteration": Program(iteration)}
 
 
 def modules(folder: Path) -> tuple[ModuleType, ModuleType]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import unicodedata
 from collections.abc import Iterator
@@ -115,22 +116,22 @@ def parts_among(folders: dict[str, Path]) -> dict[str, Path]:
     Raises:
       ValueError: two folders are named like one part.
     """
-    named = {
-        part: [folder for name, folder in folders.items() if name.lower() in names]
+    named = [
+        (part, folder)
         for part, names in PARTS.items()
-    }
-    several = {part: like for part, like in named.items() if like}
-    like_parts = [folder for like in several.values() for folder in like]
-    nested = any(holds_folders_alone(folder) for folder in like_parts)
-    if not nested and not len(like_parts) == len(folders) > 1:
+        for name, folder in folders.items()
+        if name.lower() in names
+    ]
+    nested = any(holds_folders_alone(folder) for _, folder in named)
+    if not nested and not len(named) == len(folders) > 1:
         return {}
-    for part, like in several.items():
-        if len(like) > 1:
-            got = ", ".join(f"{folder.name}/" for folder in like)
+    for (part, folder), (next_part, other) in itertools.pairwise(named):
+        if part == next_part:
             raise ValueError(
-                f"{like[0].parent} must have one folder for {part} (got {got}); move one away"
+                f"{folder.parent} must have one folder for {part} (got {folder.name}/, "
+                f"{other.name}/); move one away"
             )
-    return {part: like[0] for part, like in several.items()}
+    return dict(named)
 
 
 def holds_folders_alone(folder: Path) -> bool:

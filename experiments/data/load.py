@@ -141,10 +141,8 @@ def names_of(path: Path, array: np.ndarray) -> tuple[str, ...]:
     """The class names of an npz file, in Unicode's composed form like those of a folder."""
     if array.size > MAX_CLASSES:
         raise ValueError(f"{path}: classes must be at most {MAX_CLASSES} names (got {array.size})")
-    given = array.ravel()
-    if array.dtype.kind == "S":
-        given = np.array([os.fsdecode(name) for name in given], np.str_)
-    names = tuple(unicodedata.normalize("NFC", str(name)) for name in given)
+    text = os.fsdecode if array.dtype.kind == "S" else str
+    names = tuple(unicodedata.normalize("NFC", text(name)) for name in array.ravel())
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ValueError(
             f"{path}: classes must name every class once (got {class_names.listed(twice)} again)"

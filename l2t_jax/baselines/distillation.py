@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from l2t_jax._known import known
 from l2t_jax._precision import at_least_float32, widen
 from l2t_jax._typing import Array, Float
 from l2t_jax.affine import Affine, uniform_affine
@@ -126,5 +127,6 @@ def distillation(temperature: float | Array = 2.0, classes: Sequence[int] | None
 
 def check_temperature(temperature: float | Array) -> None:
     """Raises a ValueError unless the temperature is positive and finite, if its value is known."""
-    if not isinstance(temperature, jax.core.Tracer) and not 0 < temperature < math.inf:
+    value = known(temperature)
+    if value is not None and not 0 < value < math.inf:
         raise ValueError(f"temperature must be positive and finite (got {temperature})")

@@ -234,6 +234,14 @@ def test_smoothing_and_temperature_may_be_learned():
         assert float(slope) == pytest.approx(expected, rel=1e-7)
 
 
+@pytest.mark.parametrize("kind", [list, np.array, jnp.array])
+def test_a_compiled_loss_may_have_any_constants(kind):
+    given, weights = (jnp.asarray(RNG.standard_normal((2, 2))), jnp.array([0, 1])), kind([1.0, 2.0])
+    smoothing = jnp.array(0.1) if kind is jnp.array else 0.1
+    loss = partial(cross_entropy, class_weights=weights, label_smoothing=smoothing)
+    assert float(jax.jit(loss)(*given)) == pytest.approx(float(loss(*given)))
+
+
 def test_weights_of_classes_are_not_below_zero():
     with pytest.raises(ValueError, match=r"class_weights must be 0 or more \(got -1"):
         cross_entropy(jnp.zeros((2, 2)), jnp.array([0, 1]), class_weights=[-1.0, 1.0])
